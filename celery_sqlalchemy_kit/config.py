@@ -1,0 +1,254 @@
+"""Settings: one frozen value from ``app.conf`` and the environment, all faults told together."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Any
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from .errors import SettingsError
+
+Reader = Callable[[Any], Any]
+
+
+class Unreadable(ValueError):
+    """A setting's value is not allowed; the message says what is."""
+
+
+def _number(low: float, high: float, *, whole: bool, what: str) -> Reader:
+    def read(value: Any) -> float | int:
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise Unreadable(what) from None
+        if isinstance(value, bool) or not math.isfinite(number) or not low <= number <= high:
+            raise Unreadable(what)
+        if whole:
+            if number != int(number):
+                raise Unreadable(what)
+            return int(number)
+        return number
+
+    return read
+
+
+def _seconds(low: float, high: float = 31_536_000) -> Reader:
+    return _number(low, high, whole=False, what=f"seconds from {low:g} to {high:g}")
+
+
+def _count(low: int, high: int) -> Reader:
+    return _number(low, high, whole=True, what=f"a whole number from {low} to {high}")
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    flag = _FLAGS.get(str(value).strip().lower())
+    if flag is None:
+        raise Unreadable("true or false (also 1/0, yes/no, on/off)")
+    return flag
+
+
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "t": True, "y": True}
+_FLAGS |= {"false": False, "0": False, "no": False, "off": False, "f": False, "n": False}
+
+
+def _one_of(*allowed: str) -> Reader:
+    def read(value: Any) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise Unreadable("one of " + ", ".join(allowed))
+        return text
+
+    return read
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 255:
+        raise Unreadable("a string of at most 255 characters")
+    return value
+
+
+def _patterns(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, Sequence) or not all(isinstance(part, str) for part in value):
+        raise Unreadable("task names or patterns such as 'reports.*', as a list or comma-separated")
+    return tuple(value)
+
+
+def _database_url(value: Any) -> URL:
+    what = "a synchronous SQLAlchemy URL such as postgresql://user:password@host/database"
+    try:
+        url = value if isinstance(value, URL) else make_url(str(value).strip())
+    except (ArgumentError, ValueError):
+        raise Unreadable(what) from None
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+" + _postgresql_driver())
+    elif url.get_backend_name() in ("mysql", "mariadb"):
+        driver = url.drivername.partition("+")[2] or _mysql_driver()
+        url = url.set(drivername=f"mysql+{driver}")
+    driver = url.drivername.partition("+")[2]
+    if driver in _ASYNC_DRIVERS:
+        raise Unreadable(f"{what}; {driver} is asynchronous")
+    if url.get_backend_name() not in ("postgresql", "mysql", "sqlite"):
+        raise Unreadable(f"{what}; of PostgreSQL, MySQL, MariaDB or SQLite")
+    return url
+
+
+_ASYNC_DRIVERS = frozenset({"asyncpg", "aiosqlite", "aiomysql", "asyncmy", "psycopg_async"})
+
+
+def _postgresql_driver() -> str:
+    """psycopg2 if it is there, else psycopg; SQLAlchemy 2.1 alone would insist on psycopg 3."""
+    return "psycopg" if _installed("psycopg") and not _installed("psycopg2") else "psycopg2"
+
+
+def _mysql_driver() -> str:
+    return "mysqldb" if _installed("MySQLdb") else "pymysql"
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _setting(
+    read: Reader, *, default: Any = None, key: str | None = None, also: tuple[str, ...] = ()
+) -> Any:
+    """A field that is a setting: its key in ``app.conf``, its reader, further environment names."""
+    return field(default=default, metadata={"read": read, "key": key, "also": also})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may set: keys of ``app.conf``, or the same in upper case in the environment.
+
+    ``app.conf`` wins. Durations are seconds. `load` reads and checks them.
+    """
+
+    #: Where ``routines`` lives; a synchronous SQLAlchemy URL. Required by the scheduler.
+    scheduler_db_uri: URL | None = _setting(_database_url, default=None)
+    #: Longest sleep between looks at the table.
+    scheduler_max_interval: float = _setting(_seconds(0.01), default=300.0)
+    #: Time between full checks of the table.
+    scheduler_sync_every: float = _setting(_seconds(1), default=180.0)
+    #: How often a failing task is retried; 0 for never.
+    celery_max_retry: int = _setting(
+        _count(0, 1_000_000), default=3, also=("DEFAULT_CELERY_MAX_RETRY",)
+    )
+    #: Time between the retries of a failing task.
+    celery_retry_delay: float = _setting(
+        _seconds(0), default=300.0, also=("DEFAULT_CELERY_RETRY_DELAY",)
+    )
+    #: Create or upgrade the tables at start; false leaves them to migrations of your own.
+    create_table: bool = _setting(_flag, default=True)
+    #: Runs in one claim.
+    scheduler_batch_size: int = _setting(_count(1, 10_000), default=500)
+    #: Lateness that is no miss: within it a backlog is run in full.
+    scheduler_misfire_grace: float = _setting(_seconds(0), default=60.0)
+    #: Most occurrences of one routine that are run of one backlog.
+    scheduler_catch_up_limit: int = _setting(_count(1, 10_000), default=100)
+    #: Age at which a claimed, unpublished run is taken over by any scheduler.
+    scheduler_rescue_after: float = _setting(_seconds(0.1, 3600), default=10.0)
+    #: Keeps apps apart that share one database.
+    scheduler_namespace: str = _setting(_name, default="")
+    #: What becomes of a routine that is no longer declared.
+    scheduler_removed_routines: str = _setting(
+        _one_of("delete", "deactivate", "keep"), default="delete"
+    )
+    #: ``merge``: what nobody edited in the database follows a change in the code.
+    scheduler_code_changes: str = _setting(_one_of("database", "merge"), default="database")
+    #: PostgreSQL: hear of changes through NOTIFY; off for databases with very many commits.
+    scheduler_notify: bool = _setting(_flag, default=True)
+    #: Tasks that rows may name, as ``fnmatch`` patterns; None for any.
+    scheduler_allowed_tasks: tuple[str, ...] | None = _setting(_patterns)
+
+    @classmethod
+    def load(
+        cls, conf: Mapping[str, Any], environ: Mapping[str, str] = os.environ, *, scheduler: bool
+    ) -> Settings:
+        """Read and check every setting.
+
+        *scheduler*: also require what only the scheduler needs (``scheduler_db_uri``).
+
+        Raises:
+            SettingsError: names every wrong setting, where it stood, its value and what is
+                allowed. A URL is shown without its password.
+        """
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for setting in fields(cls):
+            found = _find(setting.name, setting.metadata["also"], conf, environ)
+            if found is None:
+                continue
+            where, value = found
+            try:
+                values[setting.name] = setting.metadata["read"](value)
+            except Unreadable as allowed:
+                shown = "a URL" if setting.name.endswith("_uri") else repr(value)
+                if setting.name.endswith("_uri"):
+                    shown = repr(shown_url(value))
+                faults.append(f"{where} = {shown}: allowed is {allowed}")
+        if scheduler and "scheduler_db_uri" not in values and not faults:
+            faults.append(MISSING_URL)
+        if faults:
+            raise SettingsError(faults)
+        return cls(**values)
+
+
+MISSING_URL = (
+    "scheduler_db_uri is missing: set app.conf.scheduler_db_uri or the environment variable "
+    "SCHEDULER_DB_URI to a synchronous SQLAlchemy URL such as "
+    "postgresql://user:password@host/database or sqlite:///routines.db"
+)
+
+
+def _find(
+    key: str, also: tuple[str, ...], conf: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[str, Any] | None:
+    """Where a setting stands and its value; an empty or None value counts as not set."""
+    for name in (key, key.upper()):
+        value = conf.get(name)
+        if value is not None and value != "":
+            return f"app.conf.{name}", value
+    for name in (key.upper(), *also):
+        if environ.get(name, "") != "":
+            return f"environment variable {name}", environ[name]
+    return None
+
+
+def zone_name(app: Any) -> str:
+    """The name of the app's time zone, which crontabs that name none follow.
+
+    ``timezone``; else UTC, or with ``enable_utc = False`` the machine's zone where its name can
+    be known (from the environment variable TZ or /etc/localtime).
+    """
+    if app.conf.timezone:
+        return str(app.conf.timezone)
+    if app.conf.enable_utc:
+        return "UTC"
+    named = os.environ.get("TZ") or os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+    return named or "UTC"
+
+
+def shown_url(value: Any) -> str:
+    """A database URL as it may be shown: never with its password.
+
+    Text that is no URL is cut down to its scheme, as the password could stand anywhere in it.
+    """
+    try:
+        url = value if isinstance(value, URL) else make_url(str(value).strip())
+    except (ArgumentError, ValueError):
+        scheme, found, _ = str(value).partition("://")
+        return f"{scheme}://…" if found else "…"
+    query = {k: "***" if "pass" in k.lower() else v for k, v in url.query.items()}
+    return url.set(query=query).render_as_string(hide_password=True)

@@ -1,0 +1,51 @@
+"""One at a time: transactions that must not run beside another of their kind."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from .errors import SchemaError
+
+#: Seconds to wait for the other one on MySQL and MariaDB.
+PATIENCE = 120
+
+
+@contextmanager
+def alone(engine: Engine, name: str) -> Iterator[Connection]:
+    """A transaction during which nobody else holds *name* in this database.
+
+    An advisory lock on PostgreSQL, ``GET_LOCK`` on MySQL and MariaDB (released after the
+    COMMIT), and on SQLite the transaction itself, which begins IMMEDIATE.
+
+    Raises:
+        SchemaError: another process has been holding the name for two minutes (MySQL, MariaDB).
+    """
+    with engine.connect() as connection:
+        if connection.dialect.name == "mysql":
+            _get(connection, name)
+        try:
+            with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    key = zlib.crc32(name.encode())
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+                yield connection
+        finally:
+            if connection.dialect.name == "mysql" and not connection.invalidated:
+                connection.execute(sa.select(sa.func.release_lock(_short(name))))
+
+
+def _get(connection: Connection, name: str) -> None:
+    with connection.begin():
+        got = connection.execute(sa.select(sa.func.get_lock(_short(name), PATIENCE))).scalar()
+    if got != 1:
+        raise SchemaError(f"another process has been busy with {name!r} for {PATIENCE} s")
+
+
+def _short(name: str) -> str:
+    # MySQL takes 64 characters, and its locks are one for all databases of a server.
+    return f"routines-{zlib.crc32(name.encode())}"

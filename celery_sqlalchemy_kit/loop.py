@@ -1,0 +1,213 @@
+"""The tick: look, claim, publish, rescue, wait. Knows the store and a publisher, not Celery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from . import due, rescue
+from .clock import Clock
+from .config import Settings
+from .dispatch import PROBE_SECONDS, Published
+from .routines import Routine
+from .store import Batch, Claimed, Position, Store, View
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between heartbeats, each with a look at the table, whatever wakes are heard or not.
+HEARTBEAT_SECONDS = 10.0
+#: Seconds until rows that somebody else holds are looked at again: doubles from the first.
+HELD_SECONDS = (0.05, 1.0)
+#: Seconds after which a batch starts from the beginning again.
+RESTART_SECONDS = 1.0
+
+
+class Publishes(Protocol):
+    """What the loop needs of a publisher."""
+
+    def ready(self) -> bool:
+        """Whether the broker can be published to."""
+
+    def publish(self, claimed: Sequence[Claimed], since: float) -> Published:
+        """Publish a batch claimed at *since*, monotonic seconds."""
+
+
+class Loop:
+    """One scheduler's work, a turn at a time.
+
+    *register* reconciles code and table once more; it is called while a live scheduler keeps a
+    routine that this one no longer declares.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publishes,
+        settings: Settings,
+        clock: Clock,
+        register: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._clock = clock
+        self._register = register
+        self._rescue_after = timedelta(seconds=settings.scheduler_rescue_after)
+        self._grace = timedelta(seconds=settings.scheduler_misfire_grace)
+        self._register_again = False
+        self._published: list[UUID] = []
+        self._lateness = timedelta(0)
+        self._beat_at = clock.monotonic()
+        self._streak: _Streak | None = None
+        self._held_seconds = 0.0
+
+    def begin(self) -> None:
+        """Reconcile; before the first turn."""
+        self._register_again = self._register()
+        self._beat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
+
+    def turn(self) -> float:
+        """Do what there is to do now; returns the seconds to wait before the next turn."""
+        self._beat()
+        view = None if self._streak and self._streak.more else self._store.look()
+        if not self._publisher.ready():
+            self._settle()
+            return PROBE_SECONDS
+        if view is None or self._published or _is_due(view):
+            return self._claim(view)
+        if self._is_stranded(view):
+            return self._rescue()
+        self._streak = None
+        return self._seconds_until_next(view)
+
+    def _claim(self, view: View | None) -> float:
+        began = self._clock.monotonic()
+        streak = self._streak or _Streak(began)
+        published, self._published = self._published, []
+        try:
+            batch = self._store.claim(
+                lambda routine, now: self._decide(streak, routine, now),
+                limit=self._settings.scheduler_batch_size,
+                after=streak.position(began),
+                published=published,
+            )
+        except BaseException:
+            self._published = published + self._published
+            raise
+        streak.goes_on(batch)
+        self._streak = streak
+        _tell(batch)
+        self._note_lateness(batch)
+        self._publish(batch.claimed, began)
+        if batch.rows or view is None or not _is_due(view):
+            self._held_seconds = 0.0
+            return 0.0
+        shortest, longest = HELD_SECONDS
+        self._held_seconds = min(longest, max(shortest, self._held_seconds * 2))
+        return self._held_seconds
+
+    def _decide(self, streak: _Streak, routine: Routine, now: datetime) -> due.Decision:
+        streak.since = streak.since or now
+        limits = due.Limits(self._grace, self._settings.scheduler_catch_up_limit, streak.since)
+        return due.decide(routine, now, limits)
+
+    def _rescue(self) -> float:
+        began = self._clock.monotonic()
+        rescued = self._store.rescue(
+            lambda run, now: rescue.judge(run, now, self._grace),
+            age=self._rescue_after,
+            limit=self._settings.scheduler_batch_size,
+        )
+        for run, state, reason in rescued.ended:
+            logger.warning("routines: run %s is %s: %s", run, state.value, reason)
+        if rescued.claimed:
+            logger.info("routines: publishing %d runs left unpublished", len(rescued.claimed))
+        self._publish(rescued.claimed, began)
+        return 0.0 if rescued.claimed or rescued.ended else HELD_SECONDS[1]
+
+    def _publish(self, claimed: Sequence[Claimed], since: float) -> None:
+        if not claimed:
+            return
+        published = self._publisher.publish(claimed, since)
+        self._published += published.sent
+        for run, fault in published.faults:
+            logger.error(
+                "routines: %s cannot be published, run %s: %s", run.routine_name, run.id, fault
+            )
+            self._store.note_fault(run.id, fault)
+
+    def _settle(self) -> None:
+        """The broker is away: confirm what was published, and stop counting as busy."""
+        published, self._published = self._published, []
+        if published:
+            self._store.confirm(published)
+        self._streak = None
+
+    def _beat(self) -> None:
+        if self._clock.monotonic() < self._beat_at:
+            return
+        self._beat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
+        known = self._store.beat(self._lateness)
+        self._lateness = timedelta(0)
+        if self._register_again or not known:
+            self._register_again = self._register()
+
+    def _note_lateness(self, batch: Batch) -> None:
+        for held in batch.claimed:
+            if held.routine is not None and held.routine.next_run_at is not None:
+                self._lateness = max(self._lateness, batch.now - held.routine.next_run_at)
+
+    def _is_stranded(self, view: View) -> bool:
+        oldest = view.oldest_claim_at
+        return oldest is not None and view.now - oldest >= self._rescue_after
+
+    def _seconds_until_next(self, view: View) -> float:
+        seconds = [
+            self._settings.scheduler_max_interval,
+            self._settings.scheduler_sync_every,
+            self._beat_at - self._clock.monotonic(),
+        ]
+        if view.next_run_at is not None:
+            seconds.append((view.next_run_at - view.now).total_seconds())
+        if view.oldest_claim_at is not None:
+            rescue_at = view.oldest_claim_at + self._rescue_after
+            seconds.append((rescue_at - view.now).total_seconds())
+        return max(0.0, min(seconds))
+
+
+class _Streak:
+    """Work without a pause in between: since when, by the database's clock, and how far it got.
+
+    What becomes late while it lasts is the scheduler's own backlog, not a miss.
+    """
+
+    def __init__(self, began: float) -> None:
+        self.since: datetime | None = None
+        self.more = False
+        self._restarted = began
+        self._last: Position | None = None
+
+    def goes_on(self, batch: Batch) -> None:
+        self.since = self.since or batch.now
+        self.more = batch.more
+        self._last = batch.last if batch.more else None
+
+    def position(self, now: float) -> Position | None:
+        """Where the next batch starts; from the beginning once a second."""
+        if now - self._restarted >= RESTART_SECONDS:
+            self._restarted, self._last = now, None
+        return self._last
+
+
+def _is_due(view: View) -> bool:
+    return view.to_plan or (view.next_run_at is not None and view.next_run_at <= view.now)
+
+
+def _tell(batch: Batch) -> None:
+    for name, fault in batch.faults:
+        logger.error("routines: %s cannot be scheduled: %s", name, fault)
+    for run_id in batch.repeated:
+        logger.warning("routines: run %s is in the ledger already and is not run again", run_id)

@@ -1,0 +1,73 @@
+"""Versions of the tables: made, upgraded in place, or verified where somebody else makes them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from ..errors import SchemaError
+from ..locks import alone
+from ..tables import metadata, routines, schema_version
+from . import triggers, upgrade
+
+#: The version that this code works with.
+CURRENT = 1
+
+
+def migrate(engine: Engine) -> str | None:
+    """Create the tables, or upgrade them; says what was done, None if nothing was left to do.
+
+    Safe to call from several processes at once. PostgreSQL and SQLite do it in one transaction;
+    on MySQL and MariaDB, where DDL commits by itself, an interrupted upgrade goes on where it
+    stopped.
+
+    Raises:
+        SchemaError: ``routines`` is neither ours nor the earlier package's, holds a name twice,
+            or is newer than this code. Nothing has been changed.
+    """
+    with alone(engine, "routines schema") as connection:
+        found = _version(connection)
+        if found == CURRENT:
+            return None
+        if found is not None:
+            raise SchemaError(
+                f"the tables are of version {found}, this code works with {CURRENT}: upgrade "
+                "celery-sqlalchemy-kit"
+            )
+        upgraded = sa.inspect(connection).has_table("routines")
+        if upgraded:
+            upgrade.from_nine_columns(connection)
+        metadata.create_all(connection)
+        triggers.create(connection)
+        connection.execute(schema_version.insert().values(version=CURRENT))
+        return "upgraded the table routines" if upgraded else "created the tables"
+
+
+def verify(engine: Engine) -> None:
+    """Check that the tables are there, for those who create them by migrations of their own.
+
+    Raises:
+        SchemaError: names the tables or columns that are missing.
+    """
+    with engine.connect().execution_options(reading=True) as connection:
+        inspector = sa.inspect(connection)
+        for table in metadata.sorted_tables:
+            if table is schema_version:
+                continue
+            if not inspector.has_table(table.name):
+                raise SchemaError(
+                    f"the table {table.name} is missing: set create_table to true, or create it"
+                )
+            there = {column["name"] for column in inspector.get_columns(table.name)}
+            missing = [column.name for column in table.columns if column.name not in there]
+            if missing:
+                raise SchemaError(f"the table {table.name} lacks {', '.join(missing)}")
+
+
+def _version(connection: Connection) -> int | None:
+    if not sa.inspect(connection).has_table(schema_version.name):
+        return None
+    found = connection.execute(sa.select(schema_version.c.version)).scalar()
+    if found is not None and not sa.inspect(connection).has_table(routines.name):
+        return None
+    return None if found is None else int(found)

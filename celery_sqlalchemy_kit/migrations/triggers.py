@@ -1,0 +1,168 @@
+"""The triggers by which a change in ``routines`` is seen, whoever makes it and however.
+
+What the planning depends on changes: ``next_run_at`` is cleared (unless it was set in the same
+statement), ``edited_at`` tells since when, ``paused_at`` since when it was off. Any change of a
+column that people own clears ``error``. PostgreSQL also notifies, once a statement.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+#: Columns on which the next occurrence depends.
+PLANNED = ("schedule", "active", "jitter", "starts_at", "ends_at", "max_runs")
+#: Columns that people own and whose correction may heal a row.
+OWNED = ("name", "task", "args", "kwargs", "options", "catch_up", "overlap", "description")
+
+CHANNEL = "routines"
+#: The setting by which the kit keeps its own statements from waking anybody.
+QUIET = "routines.quiet"
+
+
+def create(connection: Connection) -> None:
+    """Create the triggers, or replace them."""
+    for statement in statements(connection.dialect.name):
+        connection.exec_driver_sql(statement)
+
+
+def statements(dialect: str) -> list[str]:
+    """The DDL for a dialect: ``postgresql``, ``mysql`` (also MariaDB) or ``sqlite``."""
+    return {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[dialect]()
+
+
+def _postgresql() -> list[str]:
+    old, new = (
+        ", ".join(f"{row}.{c}::text" if c == "schedule" else f"{row}.{c}" for c in PLANNED)
+        for row in ("OLD", "NEW")
+    )
+    owned = ", ".join(PLANNED + OWNED)
+    return [
+        f"""
+        CREATE OR REPLACE FUNCTION routines_edited() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF ({old}) IS DISTINCT FROM ({new}) THEN
+                IF NEW.next_run_at IS NOT DISTINCT FROM OLD.next_run_at THEN
+                    NEW.next_run_at := NULL;
+                END IF;
+                NEW.edited_at := statement_timestamp();
+                IF OLD.active AND NOT NEW.active THEN
+                    NEW.paused_at := coalesce(OLD.paused_at, statement_timestamp());
+                END IF;
+            ELSIF NEW.next_run_at IS NULL AND OLD.next_run_at IS NOT NULL THEN
+                NEW.edited_at := statement_timestamp();
+            END IF;
+            IF NEW.error IS NOT DISTINCT FROM OLD.error THEN NEW.error := NULL; END IF;
+            NEW.updated_at := statement_timestamp();
+            RETURN NEW;
+        END $$""",
+        f"""
+        CREATE OR REPLACE FUNCTION routines_wake() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF coalesce(current_setting('{QUIET}', true), '') <> 'on' THEN
+                PERFORM pg_notify('{CHANNEL}', '');
+            END IF;
+            RETURN NULL;
+        END $$""",
+        "DROP TRIGGER IF EXISTS routines_edited ON routines",
+        f"""
+        CREATE TRIGGER routines_edited BEFORE UPDATE OF {owned} ON routines
+        FOR EACH ROW EXECUTE FUNCTION routines_edited()""",
+        "DROP TRIGGER IF EXISTS routines_moved ON routines",
+        """
+        CREATE TRIGGER routines_moved BEFORE UPDATE OF next_run_at ON routines FOR EACH ROW
+        WHEN (NEW.next_run_at IS DISTINCT FROM OLD.next_run_at
+              AND (NEW.next_run_at IS NULL OR OLD.error IS NOT NULL))
+        EXECUTE FUNCTION routines_edited()""",
+        "DROP TRIGGER IF EXISTS routines_wake ON routines",
+        f"""
+        CREATE TRIGGER routines_wake AFTER INSERT OR UPDATE OF {owned}, next_run_at ON routines
+        FOR EACH STATEMENT EXECUTE FUNCTION routines_wake()""",
+    ]
+
+
+def _mysql() -> list[str]:
+    same = " AND ".join(f"OLD.{c} <=> NEW.{c}" for c in PLANNED)
+    same_owned = " AND ".join(f"OLD.{c} <=> NEW.{c}" for c in OWNED)
+    return [
+        "DROP TRIGGER IF EXISTS routines_edited",
+        f"""
+        CREATE TRIGGER routines_edited BEFORE UPDATE ON routines FOR EACH ROW BEGIN
+            IF NOT ({same}) THEN
+                IF OLD.next_run_at <=> NEW.next_run_at THEN SET NEW.next_run_at = NULL; END IF;
+                SET NEW.edited_at = utc_timestamp(6);
+                IF OLD.active AND NOT NEW.active THEN
+                    SET NEW.paused_at = coalesce(OLD.paused_at, utc_timestamp(6));
+                END IF;
+            ELSEIF NEW.next_run_at IS NULL AND OLD.next_run_at IS NOT NULL THEN
+                SET NEW.edited_at = utc_timestamp(6);
+            END IF;
+            IF NOT ({same} AND {same_owned}) THEN
+                SET NEW.updated_at = utc_timestamp(6);
+            END IF;
+            IF OLD.error IS NOT NULL AND OLD.error <=> NEW.error
+               AND NOT ({same} AND {same_owned} AND OLD.next_run_at <=> NEW.next_run_at) THEN
+                SET NEW.error = NULL;
+            END IF;
+        END""",
+    ]
+
+
+def _sqlite() -> list[str]:
+    now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+    changed = " OR ".join(f"OLD.{c} IS NOT NEW.{c}" for c in PLANNED)
+    healed = "error = CASE WHEN NEW.error IS OLD.error THEN NULL ELSE NEW.error END"
+    drop = [
+        f"DROP TRIGGER IF EXISTS routines_{name}"
+        for name in ("edited", "owned", "moved", "instants_inserted", "instants_updated")
+    ]
+    return [
+        *drop,
+        f"""
+        CREATE TRIGGER routines_edited AFTER UPDATE OF {", ".join(PLANNED)} ON routines
+        WHEN {changed} BEGIN
+            UPDATE routines SET {healed}, edited_at = {now}, updated_at = {now},
+                next_run_at = CASE WHEN OLD.next_run_at IS NEW.next_run_at
+                                   THEN NULL ELSE NEW.next_run_at END,
+                paused_at = CASE WHEN OLD.active AND NOT NEW.active
+                                 THEN coalesce(OLD.paused_at, {now}) ELSE NEW.paused_at END
+            WHERE rowid = NEW.rowid;
+        END""",
+        f"""
+        CREATE TRIGGER routines_owned AFTER UPDATE OF {", ".join(OWNED)} ON routines BEGIN
+            UPDATE routines SET {healed}, updated_at = {now} WHERE rowid = NEW.rowid;
+        END""",
+        f"""
+        CREATE TRIGGER routines_moved AFTER UPDATE OF next_run_at ON routines
+        WHEN NEW.next_run_at IS NOT OLD.next_run_at
+             AND (NEW.next_run_at IS NULL OR OLD.error IS NOT NULL) BEGIN
+            UPDATE routines SET {healed},
+                edited_at = CASE WHEN NEW.next_run_at IS NULL THEN {now} ELSE edited_at END
+            WHERE rowid = NEW.rowid;
+        END""",
+        *_sqlite_instants(),
+    ]
+
+
+def _sqlite_instants() -> list[str]:
+    """SQLite compares instants as text: what ``datetime()`` can read gets the one form."""
+    columns = ("next_run_at", "starts_at", "ends_at")
+    form = "????-??-?? ??:??:??.??????"
+    other = " OR ".join(f"NEW.{c} NOT GLOB '{form}'" for c in columns)
+    read = ", ".join(
+        f"{c} = coalesce(strftime('%Y-%m-%d %H:%M:%f000', NEW.{c}), NEW.{c})" for c in columns
+    )
+    unreadable = " ".join(
+        f"WHEN NEW.{c} IS NOT NULL AND datetime(NEW.{c}) IS NULL THEN '{c} = ' || "
+        f"quote(NEW.{c}) || ' is no instant; allowed is YYYY-MM-DD HH:MM:SS, in UTC'"
+        for c in columns
+    )
+    body = f"""WHEN {other} BEGIN
+            UPDATE routines SET {read} WHERE rowid = NEW.rowid;
+            UPDATE routines SET error = CASE {unreadable} END WHERE rowid = NEW.rowid;
+        END"""
+    return [
+        f"CREATE TRIGGER routines_instants_inserted AFTER INSERT ON routines {body}",
+        f"""
+        CREATE TRIGGER routines_instants_updated AFTER UPDATE OF {", ".join(columns)} ON routines
+        {body}""",
+    ]

@@ -1,0 +1,151 @@
+"""From the nine columns that the earlier package of this name made to the table of today.
+
+Every row and every value stays. That package removed rows whose task had gone from the code, so
+its rows are marked ``origin = 'code'``. Its ``last_run_at`` was naive UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateColumn, CreateTable
+
+from ..errors import SchemaError
+from ..tables import routines
+
+NINE = (
+    "id",
+    "name",
+    "task",
+    "schedule",
+    "last_run_at",
+    "total_run_count",
+    "active",
+    "kwargs",
+    "options",
+)
+_OLD_INDEXES = ("ix_routines_name", "ix_routines_last_run_at")
+_MOST_NAMES_SHOWN = 20
+
+
+def from_nine_columns(connection: Connection) -> None:
+    """Upgrade in place.
+
+    Raises:
+        SchemaError: the table is another one, or a name stands in it twice: the names are
+            listed, and nothing has been changed.
+    """
+    there = {column["name"]: column for column in sa.inspect(connection).get_columns("routines")}
+    missing = [name for name in NINE if name not in there]
+    if missing:
+        raise SchemaError(
+            f"there is a table routines without {', '.join(missing)}: it belongs to something "
+            "else; keep it in another schema or database"
+        )
+    _refuse_duplicates(connection)
+    steps = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
+    steps[connection.dialect.name](connection, there)
+    connection.execute(routines.update().where(routines.c.origin.is_(None)).values(origin="code"))
+
+
+def _refuse_duplicates(connection: Connection) -> None:
+    # MySQL's default collation would take 'a' and 'A' for one name; the upgraded column does not.
+    name: Any = sa.column("name", sa.String)
+    if connection.dialect.name == "mysql":
+        name = sa.cast(name, sa.LargeBinary)
+    rows: Sequence[Any] = connection.execute(
+        sa.select(sa.func.min(sa.column("name")), sa.func.count())
+        .select_from(sa.table("routines"))
+        .group_by(name)
+        .having(sa.func.count() > 1)
+        .order_by(sa.func.min(sa.column("name")))
+    ).all()
+    if rows:
+        shown = ", ".join(f"{name!r} ({count} rows)" for name, count in rows[:_MOST_NAMES_SHOWN])
+        more = f" and {len(rows) - _MOST_NAMES_SHOWN} more" if len(rows) > _MOST_NAMES_SHOWN else ""
+        raise SchemaError(
+            f"the table routines holds {len(rows)} name(s) more than once: {shown}{more}. A name "
+            "must be unique: rename or delete the superfluous rows and start again. Nothing has "
+            "been changed"
+        )
+
+
+def _new_columns(there: dict[str, Any]) -> list[sa.Column[Any]]:
+    return [column for column in routines.columns if column.name not in there]
+
+
+def _ddl(connection: Connection, column: sa.Column[Any]) -> str:
+    return str(CreateColumn(column).compile(dialect=connection.dialect))
+
+
+def _postgresql(connection: Connection, there: dict[str, Any]) -> None:
+    changes = [
+        "ALTER COLUMN name TYPE varchar(255)",
+        "ALTER COLUMN task TYPE varchar(255)",
+        "ALTER COLUMN id SET DEFAULT gen_random_uuid()",
+        "ALTER COLUMN total_run_count SET DEFAULT 0",
+        "ALTER COLUMN active SET DEFAULT true",
+    ]
+    if not getattr(there["last_run_at"]["type"], "timezone", False):
+        changes.append(
+            "ALTER COLUMN last_run_at TYPE timestamptz USING last_run_at AT TIME ZONE 'UTC'"
+        )
+    changes += _primary_key(connection)
+    changes += [f"ADD COLUMN {_ddl(connection, column)}" for column in _new_columns(there)]
+    connection.exec_driver_sql(f"ALTER TABLE routines {', '.join(changes)}")
+    _indexes(connection)
+
+
+def _mysql(connection: Connection, there: dict[str, Any]) -> None:
+    id_length = getattr(there["id"]["type"], "length", None)
+    if id_length != 32:  # MariaDB's own uuid type, or text with dashes
+        connection.exec_driver_sql("ALTER TABLE routines MODIFY id CHAR(36) NOT NULL")
+        connection.exec_driver_sql("UPDATE routines SET id = replace(id, '-', '')")
+    kept = [column for column in routines.columns if column.name in NINE]
+    changes = [f"MODIFY {_ddl(connection, column)}" for column in kept]
+    changes += _primary_key(connection)
+    changes += [f"ADD COLUMN {_ddl(connection, column)}" for column in _new_columns(there)]
+    connection.exec_driver_sql(f"ALTER TABLE routines {', '.join(changes)}")
+    _indexes(connection)
+
+
+def _sqlite(connection: Connection, there: dict[str, Any]) -> None:
+    """SQLite cannot add a column with a default that is worked out: the table is copied."""
+    before = sa.table("routines_before", *(sa.column(name) for name in there))
+    for name in _existing_indexes(connection):
+        connection.exec_driver_sql(f'DROP INDEX "{name}"')
+    connection.exec_driver_sql("ALTER TABLE routines RENAME TO routines_before")
+    connection.execute(CreateTable(routines))
+    kept = [column.name for column in routines.columns if column.name in there]
+    read = {
+        "last_run_at": "coalesce(strftime('%Y-%m-%d %H:%M:%f000', last_run_at), last_run_at)",
+        "active": "coalesce(active, 1)",
+    }
+    values: list[Any] = [sa.literal_column(read.get(name, f'"{name}"')) for name in kept]
+    connection.execute(routines.insert().from_select(kept, sa.select(*values).select_from(before)))
+    connection.exec_driver_sql("DROP TABLE routines_before")
+    _indexes(connection)
+
+
+def _primary_key(connection: Connection) -> list[str]:
+    found = sa.inspect(connection).get_pk_constraint("routines")
+    return [] if found["constrained_columns"] else ["ADD PRIMARY KEY (id)"]
+
+
+def _existing_indexes(connection: Connection) -> list[str]:
+    found = sa.inspect(connection).get_indexes("routines")
+    return [str(index["name"]) for index in found if index["name"]]
+
+
+def _indexes(connection: Connection) -> None:
+    there = _existing_indexes(connection)
+    on = " ON routines" if connection.dialect.name == "mysql" else ""
+    for name in _OLD_INDEXES:
+        if name in there:
+            connection.exec_driver_sql(f"DROP INDEX {name}{on}")
+    for index in routines.indexes:
+        if index.name not in there:
+            index.create(connection)

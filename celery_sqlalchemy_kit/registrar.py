@@ -1,0 +1,165 @@
+"""Declared in code, true in the database: what the code declares, reconciled into the table."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+
+from . import schedules
+from .config import Settings
+from .errors import DeclarationError, ScheduleError
+from .reconcile import Plan
+from .routines import REFUSED_OPTIONS, Declared
+from .store import Store
+from .tasks import declared_tasks
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_NAME = 255
+#: Lines of one kind that are logged one by one; the rest is counted.
+_MOST_LINES = 20
+
+CLEANUP = "celery.backend_cleanup"
+
+
+def declared(app: Celery, timezone: str) -> list[Declared]:
+    """Every routine that the code declares: tasks with a schedule, ``beat_schedule``, Celery's own.
+
+    A name in ``beat_schedule`` wins over a task of that name, and the log says so.
+
+    Raises:
+        DeclarationError: names every declaration that cannot be stored, and why.
+    """
+    found: dict[str, Declared] = {}
+    faults: list[str] = []
+    for name, entry, builtin in _entries(app):
+        try:
+            routine = _declared(name, entry, timezone, builtin=builtin)
+        except (DeclarationError, ScheduleError) as fault:
+            faults.append(f"{name!r}: {fault}")
+            continue
+        if name in found and found[name] != routine:
+            logger.warning("routines: %r is declared twice; beat_schedule's is taken", name)
+        found[name] = routine
+    if faults:
+        raise DeclarationError("cannot be stored as routines: " + "; ".join(faults))
+    return list(found.values())
+
+
+def _entries(app: Celery) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    for task in declared_tasks(app):
+        entry = {
+            "task": task.name,
+            "schedule": task.schedule,
+            "args": getattr(task, "args", None),
+            "kwargs": getattr(task, "kwargs", None),
+            "options": getattr(task, "options", None),
+        }
+        yield task.name, entry, False
+    listed = app.conf.beat_schedule or {}
+    for name, entry in listed.items():
+        yield str(name), entry if isinstance(entry, Mapping) else vars(entry), False
+    expires = app.conf.result_expires and not app.backend.supports_autoexpire
+    if expires and CLEANUP not in listed:
+        yield CLEANUP, _cleanup(), True
+
+
+def _cleanup() -> dict[str, Any]:
+    """What celery's own scheduler installs when the result backend does not expire by itself."""
+    return {
+        "task": CLEANUP,
+        "schedule": crontab("0", "4", "*"),
+        "options": {"expires": 12 * 3600},
+    }
+
+
+def _declared(name: str, entry: Mapping[str, Any], timezone: str, *, builtin: bool) -> Declared:
+    task = entry.get("task")
+    for what, value in (("name", name), ("task", task)):
+        if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+            raise DeclarationError(
+                f"{what} = {value!r}: allowed are 1 to {_LONGEST_NAME} characters"
+            )
+    options = dict(entry.get("options") or {})
+    refused = sorted(REFUSED_OPTIONS & options.keys())
+    if refused:
+        raise DeclarationError(f"options: {', '.join(refused)} cannot be set")
+    routine = Declared(
+        name=name,
+        task=str(task),
+        schedule=schedules.parse(entry.get("schedule"), timezone=timezone),
+        args=tuple(entry.get("args") or ()),
+        kwargs=dict(entry.get("kwargs") or {}),
+        options=options,
+        builtin=builtin,
+    )
+    for field in ("args", "kwargs", "options"):
+        _check_json(field, getattr(routine, field))
+    return routine
+
+
+def _check_json(field: str, value: Any) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as fault:
+        raise DeclarationError(f"{field} = {value!r} is no JSON: {fault}") from None
+
+
+def register(app: Celery, store: Store, settings: Settings, timezone: str) -> Plan:
+    """Reconcile the code with the table, and log what came of it."""
+    plan = store.reconcile(
+        declared(app, timezone),
+        known_tasks=list(app.tasks),
+        removal=settings.scheduler_removed_routines,
+        merge=settings.scheduler_code_changes == "merge",
+    )
+    _tell(plan)
+    return plan
+
+
+def _tell(plan: Plan) -> None:
+    _lines(logging.INFO, "inserted", (routine.name for routine in plan.insert))
+    _lines(logging.WARNING, "restored, as it was when removed", (r.name for r in plan.restore))
+    moved = (f"{row.name} from {row.task} to {task}" for row, task in plan.retask)
+    _lines(logging.WARNING, "task follows the code:", moved)
+    _lines(logging.INFO, "follows the code:", (row.name for row, _ in plan.follow))
+    _lines(
+        logging.INFO,
+        "removed, no longer declared:",
+        (row.name for row in plan.remove if row.origin is not None),
+    )
+    _lines(
+        logging.WARNING,
+        "removed: came by SQL, its task is not known here and it never ran; to keep such a row "
+        "insert it with origin = 'db':",
+        (row.name for row in plan.remove if row.origin is None),
+    )
+    _lines(logging.INFO, "deactivated, no longer declared:", (r.name for r in plan.deactivate))
+    _lines(logging.INFO, "kept while a live scheduler declares it:", plan.held)
+    _lines(
+        logging.INFO,
+        "differs, and the database's is obeyed:",
+        (
+            f"{d.name}: {d.field} is {d.code} in code, {d.database} in the database"
+            for d in plan.drift
+        ),
+    )
+    if plan.spared:
+        logger.warning(
+            "routines: the code declares nothing, so nothing is removed (%d routines would be); "
+            "are all task modules imported?",
+            len(plan.spared),
+        )
+
+
+def _lines(level: int, what: str, items: Iterable[str]) -> None:
+    everything = list(items)
+    for item in everything[:_MOST_LINES]:
+        logger.log(level, "routines: %s %s", what, item)
+    if len(everything) > _MOST_LINES:
+        logger.log(level, "routines: %s … and %d more", what, len(everything) - _MOST_LINES)

@@ -1,0 +1,148 @@
+"""What a routine and a run are: frozen values, without SQL, Celery or a clock."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from .clock import UTC
+from .schedules import Schedule
+
+#: Namespace of the ids of scheduled runs; fixed for ever, as ids would differ between versions.
+RUN_NAMESPACE = UUID("5a1d0f0e-5f5b-5c7e-9a1c-3d1f6f1f7c21")
+
+#: Options that a row may not carry: the kit sets them, or they would not survive JSON.
+REFUSED_OPTIONS = frozenset({"task_id", "producer", "connection", "publisher"})
+
+
+class CatchUp(str, enum.Enum):
+    """What becomes of a backlog whose oldest occurrence is later than the misfire grace."""
+
+    LATEST = "latest"
+    SKIP = "skip"
+    ALL = "all"
+
+
+class Overlap(str, enum.Enum):
+    """What becomes of an occurrence while the run before it is unfinished."""
+
+    ALLOW = "allow"
+    SKIP = "skip"
+    QUEUE = "queue"
+
+
+class Origin(str, enum.Enum):
+    """Where a row came from; bare SQL leaves it null."""
+
+    CODE = "code"
+    DB = "db"
+
+
+class Cause(str, enum.Enum):
+    """Why a run exists."""
+
+    SCHEDULE = "schedule"
+    CATCH_UP = "catch_up"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+
+
+class State(str, enum.Enum):
+    """Where a run stands. ``succeeded``, ``failed``, ``missed`` and ``skipped`` are terminal;
+    ``lost`` is terminal for a run that had begun."""
+
+    WAITING = "waiting"
+    CLAIMED = "claimed"
+    SENT = "sent"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    MISSED = "missed"
+    SKIPPED = "skipped"
+    LOST = "lost"
+
+
+#: States that nothing leaves.
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.MISSED, State.SKIPPED})
+
+
+@dataclass(frozen=True)
+class Routine:
+    """One row of ``routines``, decoded. Instants are aware UTC."""
+
+    id: UUID
+    name: str
+    task: str
+    schedule: Schedule
+    namespace: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    next_run_at: datetime | None = None
+    occurrence_at: datetime | None = None
+    last_run_at: datetime | None = None
+    total_run_count: int = 0
+    catch_up: CatchUp = CatchUp.LATEST
+    overlap: Overlap = Overlap.ALLOW
+    jitter_seconds: float = 0.0
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    max_runs: int | None = None
+    #: When a person last changed what the planning depends on; planning counts from it.
+    edited_at: datetime | None = None
+    #: When it was switched off, until it has been planned again.
+    paused_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The intent to run one occurrence, with all that its message needs."""
+
+    id: UUID
+    routine_id: UUID
+    routine_name: str
+    task: str
+    scheduled_for: datetime
+    cause: Cause
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One routine as the code declares it.
+
+    ``builtin`` marks what Celery adds by itself: it is a routine like any other, but does not
+    count as a declaration when it is judged whether the code declares anything at all.
+    """
+
+    name: str
+    task: str
+    schedule: Schedule
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    builtin: bool = False
+
+
+def run_id(routine_id: UUID, occurrence_at: datetime) -> UUID:
+    """The id of the run of one scheduled occurrence: the same whoever works it out.
+
+    uuid5 over ``<routine id>/<occurrence in integer microseconds since 1970, UTC>``.
+    """
+    return uuid5(RUN_NAMESPACE, f"{routine_id}/{microseconds(occurrence_at)}")
+
+
+def microseconds(instant: datetime) -> int:
+    """Integer microseconds since 1970-01-01 UTC; exact, unlike ``timestamp()``."""
+    delta = instant.astimezone(UTC) - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

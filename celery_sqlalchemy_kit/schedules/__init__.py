@@ -1,0 +1,108 @@
+"""The kinds of schedule: values that say when a routine is due, and their JSON.
+
+A kind is one module: its class, `from_code` (None if the value is not its own), `from_json` and
+`to_celery`. It is entered below, by its keys in JSON and by its class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from celery.schedules import BaseSchedule
+
+from ..errors import ScheduleError
+from . import crontab, interval
+from .crontab import Crontab
+from .fields import FIELDS
+from .interval import Interval
+from .schedule import Schedule, refused, shown
+
+__all__ = [
+    "Crontab",
+    "Interval",
+    "Schedule",
+    "from_json",
+    "loads",
+    "parse",
+    "to_celery",
+]
+
+#: By the keys of which any one, in JSON, makes a value this kind; the first that is found counts.
+_FROM_JSON: Mapping[str, Callable[[Mapping[str, Any], str], Schedule]] = {
+    "timedelta": interval.from_json,
+    **dict.fromkeys(FIELDS, crontab.from_json),
+}
+_FROM_CODE: tuple[Callable[[object, str], Schedule | None], ...] = (
+    interval.from_code,
+    crontab.from_code,
+)
+_TO_CELERY: Mapping[type, Callable[[Any], BaseSchedule]] = {
+    Interval: lru_cache(maxsize=1024)(interval.to_celery),
+    Crontab: crontab.to_celery,
+}
+_KEYS = f'{", ".join(crontab.KEYS)}, or {{"timedelta": seconds}}'
+_CODE = "a number of seconds, a timedelta, celery's schedule or crontab, or a dict with the keys"
+
+#: Far more characters than any schedule has.
+_LONGEST_TEXT = 10_000
+
+
+def parse(value: object, *, timezone: str = "UTC") -> Schedule:
+    """The schedule that *value*, from code, stands for.
+
+    Seconds (int, float), a timedelta, celery's ``schedule`` or ``crontab``, a dict as in the
+    table, or a `Schedule`. Subclasses of celery's are refused: what they add cannot be stored.
+    *timezone* is the zone of a crontab that names none.
+
+    Raises:
+        ScheduleError: it is no schedule; the message shows the value and says what is allowed.
+    """
+    for read in _FROM_CODE:
+        schedule = read(value, timezone)
+        if schedule is not None:
+            return schedule
+    if isinstance(value, Mapping):
+        return from_json(value, timezone=timezone)
+    raise refused(value, f"is no schedule; allowed are {_CODE} {_KEYS}")
+
+
+def from_json(value: object, *, timezone: str = "UTC") -> Schedule:
+    """The schedule that *value*, decoded JSON from the table, stands for; see `parse`.
+
+    >>> from_json({"timedelta": 15}).words()
+    'every 15 s'
+    """
+    if not isinstance(value, Mapping):
+        raise refused(value, f"is no schedule; allowed are {_KEYS}")
+    for key, read in _FROM_JSON.items():
+        if key in value:
+            return read(value, timezone)
+    for key in value:
+        if key not in crontab.KEYS:
+            raise refused(value, f"unknown key {key!r}; allowed are {_KEYS}")
+    raise refused(value, f"says no time; allowed are {_KEYS}")
+
+
+@lru_cache(maxsize=4096)
+def loads(text: str, timezone: str) -> Schedule:
+    """The schedule of JSON text from the table: the same object for the same text and zone.
+
+    Raises:
+        ScheduleError: it is no JSON, or no schedule.
+    """
+    if len(text) > _LONGEST_TEXT:
+        raise ScheduleError(f"schedule {shown(text)}: longer than {_LONGEST_TEXT} characters")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ScheduleError(f"schedule {shown(text)}: not JSON: {error}") from None
+    return from_json(value, timezone=timezone)
+
+
+def to_celery(schedule: Schedule) -> BaseSchedule:
+    """An equivalent object of celery's, for what expects one on an entry; cached, so not to be
+    changed. Its own reckoning is not used."""
+    return _TO_CELERY[type(schedule)](schedule)

@@ -1,0 +1,61 @@
+"""What every kind of schedule can do, and how a value that is no schedule is refused."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..errors import ScheduleError
+
+
+class Schedule(Protocol):
+    """When a routine is due: a frozen, hashable value, equal to another of the same meaning.
+
+    Instants are aware UTC, in and out. *anchor* is any instant of the phase grid; intervals count
+    from it, what follows the calendar ignores it.
+    """
+
+    def next_after(self, instant: datetime, *, anchor: datetime | None = None) -> datetime | None:
+        """The first occurrence strictly after *instant*; None: never again."""
+
+    def latest(
+        self, until: datetime, *, after: datetime, anchor: datetime | None = None
+    ) -> datetime | None:
+        """The newest occurrence after *after*, at or before *until*; None: there is none."""
+
+    def count(self, *, after: datetime, until: datetime, anchor: datetime | None = None) -> int:
+        """How many occurrences there are after *after*, at or before *until*."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in the table; `from_json` makes an equal schedule of it."""
+
+    def words(self) -> str:
+        """A short text for logs, such as ``every 15 s``."""
+
+
+def refused(value: object, fault: str) -> ScheduleError:
+    """The error that says what is wrong with *value* as a schedule."""
+    return ScheduleError(f"schedule {shown(value)}: {fault}")
+
+
+def shown(value: object) -> str:
+    """*value* as JSON where that is possible, in at most 200 characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = _python(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _python(value: object) -> str:
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        return f"<{type(value).__name__}>"
+
+
+_LONGEST = 200
+_REPR = reprlib.Repr()
+_REPR.maxother = _REPR.maxstring = _LONGEST

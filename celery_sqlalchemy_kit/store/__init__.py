@@ -1,0 +1,139 @@
+"""Every statement there is. `Store` is the scheduler's door, `Ledger` the worker's.
+
+A method is a verb of the domain: it takes and gives values, and opens and ends a transaction of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
+
+from .. import reconcile
+from ..clock import DATABASE, Clock
+from ..columns import Instant, raw, read_instant, utcnow
+from ..locks import alone
+from ..routines import Declared
+from ..tables import schedulers
+from . import claims, outbox, registry
+from .claims import Batch, Claimed, Decide, Position
+from .outbox import Judge, Rescued, View
+from .registry import Presence
+
+__all__ = ["Batch", "Claimed", "Position", "Presence", "Rescued", "Store", "View"]
+
+
+class Store:
+    """The tables, as one scheduler sees them: its namespace, its default zone, its clock."""
+
+    def __init__(
+        self, engine: Engine, me: Presence, *, timezone: str = "UTC", clock: Clock = DATABASE
+    ) -> None:
+        self.engine = engine
+        self._me = me
+        self._clock = clock
+        self._claimer = claims.Claimer(me.id, me.namespace, timezone, self._now)
+
+    def _now(self) -> sa.ColumnElement[Any]:
+        """The present, as an expression: the database's, unless a clock says otherwise."""
+        now = self._clock.now()
+        return utcnow() if now is None else sa.literal(now, Instant())
+
+    def look(self) -> View:
+        """What there is to do and when; locks nothing."""
+        with self.engine.connect().execution_options(reading=True) as connection:
+            return outbox.look(connection, self._claimer)
+
+    def claim(
+        self,
+        decide: Decide,
+        *,
+        limit: int,
+        after: Position | None = None,
+        published: Iterable[UUID] = (),
+    ) -> Batch:
+        """Confirm what was *published*, then take what is due; one transaction.
+
+        *decide* is called under the lock of the row. *after*: where the batch before ended;
+        only PostgreSQL, whose dead index entries it skips, heeds it.
+        """
+        sent = tuple(published)
+        if self.engine.dialect.name != "postgresql":
+            after = None
+        for again in (False, True):
+            try:
+                with self.engine.begin() as connection:
+                    outbox.confirm(connection, self._claimer, sent)
+                    return claims.claim(
+                        connection, self._claimer, decide, limit=limit, after=after, again=again
+                    )
+            except IntegrityError:
+                if again:
+                    raise
+        raise AssertionError
+
+    def confirm(self, published: Iterable[UUID]) -> None:
+        """What was published is ``sent``."""
+        with self.engine.begin() as connection:
+            outbox.confirm(connection, self._claimer, published)
+
+    def note_fault(self, run_id: UUID, fault: str) -> None:
+        """Write into a claimed run why its message cannot be published."""
+        with self.engine.begin() as connection:
+            outbox.note_fault(connection, run_id, fault)
+
+    def rescue(self, judge: Judge, *, age: timedelta, limit: int) -> Rescued:
+        """Take over what was claimed at least *age* ago and never published."""
+        with self.engine.begin() as connection:
+            return outbox.rescue(connection, self._claimer, judge, age=age, limit=limit)
+
+    def reconcile(
+        self,
+        declared: Iterable[Declared],
+        *,
+        known_tasks: Iterable[str],
+        removal: str,
+        merge: bool,
+    ) -> reconcile.Plan:
+        """Compare the code with the table and carry out the plan; also announces this scheduler.
+
+        One transaction; schedulers that start at once do it one after another.
+        """
+        routines = list(declared)
+        tasks = frozenset(known_tasks)
+        names = [routine.name for routine in routines]
+        with alone(self.engine, f"routines {self._me.namespace}") as connection:
+            now = read_instant(connection.execute(sa.select(raw(self._now()))).scalar_one())
+            plan = reconcile.plan(
+                routines,
+                registry.stored_rows(connection, self._me.namespace, names, tasks),
+                removed=registry.removed_names(connection, self._me.namespace, names),
+                elsewhere=registry.declared_elsewhere(connection, self._me, now),
+                known_tasks=tasks,
+                removal=removal,
+                merge=merge,
+            )
+            registry.apply(connection, self._me.namespace, plan, now)
+            registry.announce(connection, self._me, names, now)
+        return plan
+
+    def beat(self, lateness: timedelta) -> bool:
+        """Tell the others that this scheduler is alive; False: its row is gone."""
+        seen = (
+            schedulers.update()
+            .where(schedulers.c.id == self._me.id)
+            .values(seen_at=self._now(), lateness_seconds=lateness.total_seconds())
+        )
+        with self.engine.begin() as connection:
+            return connection.execute(seen).rowcount > 0
+
+    def leave(self) -> None:
+        """A clean stop: this scheduler counts no longer, at once."""
+        with self.engine.begin() as connection:
+            connection.execute(schedulers.delete().where(schedulers.c.id == self._me.id))

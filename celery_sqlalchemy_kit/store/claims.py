@@ -1,0 +1,198 @@
+"""The claim: what is due is taken, in one transaction, by whoever locks it first.
+
+Everything a claim writes, it writes under the lock of the routine's row: a run and the step of
+``next_run_at`` stand or fall together, so that no other scheduler can take the same occurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..columns import raw, read_instant
+from ..due import Decision
+from ..routines import Cause, Routine, Run, State, run_id
+from ..tables import routines
+from .rows import ROUTINE_COLUMNS, Fetched, fetched
+from .writes import Writes
+
+Decide = Callable[[Routine, datetime], Decision]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A run that this scheduler holds, to be published, and the schedule it came from."""
+
+    run: Run
+    claimed_at: datetime
+    routine: Routine | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a batch ended in the order of (next_run_at, id); the next one starts behind it."""
+
+    next_run_at: datetime
+    key: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one claim took."""
+
+    now: datetime
+    claimed: tuple[Claimed, ...] = ()
+    #: Rows that could not be scheduled: name and what is wrong.
+    faults: tuple[tuple[str, str], ...] = ()
+    #: Runs that were there already, though their occurrence was pending.
+    repeated: tuple[UUID, ...] = ()
+    #: Rows that were looked at, and whether an arm was full: there may be more.
+    rows: int = 0
+    more: bool = False
+    #: Where the batch of due rows ended.
+    last: Position | None = None
+
+
+@dataclass(frozen=True)
+class Claimer:
+    """Who claims, for which namespace, in which default zone, by which clock."""
+
+    id: UUID
+    namespace: str
+    timezone: str
+    now: Callable[[], sa.ColumnElement[Any]]
+
+
+def claim(
+    connection: Connection,
+    claimer: Claimer,
+    decide: Decide,
+    *,
+    limit: int,
+    after: Position | None,
+    again: bool,
+) -> Batch:
+    """Take what is due and plan what has to be planned, at most *limit* rows of each.
+
+    *again*: the try before met ids that were there already; look for them first.
+    """
+    due, plan, present = _lock(connection, claimer, limit, after)
+    writes = Writes(claimer.namespace, present)
+    claimed: list[Claimed] = []
+    last = None
+    for text in (*due, *plan):
+        row = fetched(text, claimer.timezone)
+        if row.routine is None:
+            writes.fault(row)
+            continue
+        decision = decide(row.routine, present)
+        claimed += _runs_of(writes, row, row.routine, decision, claimer.id)
+        _step(writes, row, row.routine, decision)
+        if row.routine.next_run_at is not None:
+            last = Position(row.routine.next_run_at, row.key)
+    repeated = writes.drop_repeated(connection) if again else frozenset()
+    writes.execute(connection)
+    return Batch(
+        present,
+        tuple(held for held in claimed if held.run.id not in repeated),
+        tuple(writes.told),
+        tuple(repeated),
+        rows=len(due) + len(plan),
+        more=limit in (len(due), len(plan)),
+        last=last,
+    )
+
+
+Rows = list[Mapping[str, "str | None"]]
+_LOCKED = (*ROUTINE_COLUMNS, "now")
+
+
+def _lock(
+    connection: Connection, claimer: Claimer, limit: int, after: Position | None
+) -> tuple[Rows, Rows, datetime]:
+    """Lock due rows and rows to plan, in two arms: a disjunction would use no index."""
+    now = claimer.now()
+    columns = [*(raw(routines.c[name]) for name in ROUTINE_COLUMNS), raw(now)]
+    mine = schedulable(claimer.namespace)
+    due = sa.select(*columns).where(mine, routines.c.next_run_at <= now)
+    if after is not None:
+        end = sa.tuple_(
+            sa.literal(after.next_run_at, routines.c.next_run_at.type),
+            sa.literal(after.key, routines.c.id.type),
+        )
+        due = due.where(sa.tuple_(routines.c.next_run_at, routines.c.id) > end)
+    due = due.order_by(routines.c.next_run_at, routines.c.id).limit(limit)
+    plan = sa.select(*columns).where(mine, to_plan()).order_by(routines.c.id).limit(limit)
+    arms: list[Rows] = [
+        [
+            dict(zip(_LOCKED, row, strict=True))
+            for row in connection.execute(arm.with_for_update(skip_locked=True))
+        ]
+        for arm in (due, plan)
+    ]
+    first = next((row for arm in arms for row in arm), None)
+    present = first["now"] if first else connection.execute(sa.select(raw(now))).scalar_one()
+    return arms[0], arms[1], read_instant(present or "")
+
+
+def schedulable(namespace: str) -> sa.ColumnElement[bool]:
+    """Rows that can be scheduled at all; as the index ``routines_due`` says it."""
+    return sa.and_(routines.c.namespace == namespace, routines.c.active, routines.c.error.is_(None))
+
+
+def to_plan() -> sa.ColumnElement[bool]:
+    """Rows whose next occurrence has to be worked out."""
+    return sa.and_(routines.c.next_run_at.is_(None), routines.c.waiting_for.is_(None))
+
+
+def _runs_of(
+    writes: Writes, row: Fetched, routine: Routine, decision: Decision, claimer: UUID
+) -> list[Claimed]:
+    """Note the runs and missed records of one row's decision; what is to be published."""
+    claimed = []
+    for occurrence in decision.occurrences:
+        by_hand = occurrence.cause is Cause.MANUAL
+        run = Run(
+            id=uuid4() if by_hand else run_id(routine.id, occurrence.scheduled_for),
+            routine_id=routine.id,
+            routine_name=routine.name,
+            task=routine.task,
+            scheduled_for=occurrence.scheduled_for,
+            cause=occurrence.cause,
+            args=routine.args,
+            kwargs=routine.kwargs,
+            options=routine.options,
+        )
+        claimed.append(Claimed(run, writes.now, routine))
+        writes.run(run, row.text, State.CLAIMED, claimed_by=claimer)
+    for missed in decision.missed:
+        instant = missed.scheduled_for
+        run = Run(uuid4(), routine.id, routine.name, routine.task, instant, Cause.SCHEDULE)
+        writes.run(
+            run,
+            row.text,
+            State.MISSED,
+            reason=missed.reason,
+            count=missed.count,
+            until=missed.until,
+        )
+    return claimed
+
+
+def _step(writes: Writes, row: Fetched, routine: Routine, decision: Decision) -> None:
+    if decision.over:
+        writes.over.append(row.key)
+    counted = sum(occurrence.cause is not Cause.MANUAL for occurrence in decision.occurrences)
+    writes.step(
+        row.key,
+        occurrence_at=decision.occurrence_at,
+        next_run_at=decision.next_run_at,
+        last_run_at=writes.now if decision.occurrences else routine.last_run_at,
+        total_run_count=routine.total_run_count + counted,
+    )

@@ -1,0 +1,131 @@
+"""Engines: one a process and database, with the habits that each database needs."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import QueuePool
+
+#: Seconds until a connection attempt is given up.
+CONNECT_TIMEOUT = 5
+#: Seconds that a statement may take on MySQL and MariaDB, or wait for a lock on SQLite.
+STATEMENT_TIMEOUT = 30
+
+#: Seconds that the migration of a large table may take.
+MIGRATION_TIMEOUT = 3600
+
+_engines: dict[tuple[int, URL, str], Engine] = {}
+_lock = threading.Lock()
+
+
+def engine_for(url: URL, purpose: str, *, pool_size: int = 1) -> Engine:
+    """The engine of this process for *url*.
+
+    Keyed by process, as a connection must not be shared across a fork; an engine inherited from
+    the parent is kept but never used, so that nothing closes the parent's sockets. *purpose*
+    keeps the connections of, say, the scheduler and the ledger apart.
+    """
+    key = (os.getpid(), url, purpose)
+    with _lock:
+        if key not in _engines:
+            _engines[key] = make_engine(url, pool_size=pool_size)
+        return _engines[key]
+
+
+def make_engine(url: URL, *, pool_size: int = 1) -> Engine:
+    """An engine of its own; with one connection unless more are asked for.
+
+    MySQL and MariaDB run at READ COMMITTED: at REPEATABLE READ an open claim blocks bare
+    inserts. On SQLite every transaction begins IMMEDIATE, unless its connection has the
+    execution option ``reading``: one that reads first and writes later fails at once when
+    somebody else wrote in between.
+    """
+    options: dict[str, Any] = {
+        "poolclass": QueuePool,
+        "pool_size": pool_size,
+        "max_overflow": 0 if pool_size == 1 else 10,
+        "pool_timeout": STATEMENT_TIMEOUT,
+        "future": True,
+    }
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        engine = sa.create_engine(
+            url,
+            connect_args={"timeout": STATEMENT_TIMEOUT, "check_same_thread": False},
+            **options,
+        )
+        sa.event.listen(engine, "connect", _sqlite_leaves_begin_to_us)
+        sa.event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    options["connect_args"] = _connect_args(url)
+    if backend == "mysql":
+        options["isolation_level"] = "READ COMMITTED"
+    return sa.create_engine(url, **options)
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT}
+    if url.drivername.endswith("pymysql"):
+        wanted |= {"read_timeout": STATEMENT_TIMEOUT, "write_timeout": STATEMENT_TIMEOUT}
+    if url.get_backend_name() == "postgresql":
+        wanted["application_name"] = "celery-sqlalchemy-kit"
+    return {key: value for key, value in wanted.items() if key not in url.query}
+
+
+def _sqlite_leaves_begin_to_us(connection: Any, record: Any) -> None:
+    connection.isolation_level = None
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+class _Deadline:
+    """How long this process waits for PostgreSQL to answer a statement, in seconds."""
+
+    seconds: float = STATEMENT_TIMEOUT
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Statements within may take so long; with psycopg2, after `wait_in_python`."""
+    before, _Deadline.seconds = _Deadline.seconds, seconds
+    try:
+        yield
+    finally:
+        _Deadline.seconds = before
+
+
+def wait_in_python() -> None:
+    """Make psycopg2 wait for its sockets in Python, for the whole process.
+
+    libpq alone would sit out a server that never answers, deaf to SIGTERM and to any deadline.
+    """
+    try:
+        from psycopg2 import extensions
+    except ImportError:
+        return
+    extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: Any) -> None:
+    from psycopg2 import OperationalError, extensions
+
+    connecting = connection.status == extensions.STATUS_SETUP
+    until = time.monotonic() + (CONNECT_TIMEOUT if connecting else _Deadline.seconds)
+    while (state := connection.poll()) != extensions.POLL_OK:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise OperationalError("the server did not answer in time")
+        reading = [connection.fileno()] if state == extensions.POLL_READ else []
+        writing = [connection.fileno()] if state == extensions.POLL_WRITE else []
+        select.select(reading, writing, [], left)

@@ -1,0 +1,197 @@
+"""Claimed runs on their way to the broker: confirmed, rescued, given up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..columns import raw, read_instant
+from ..rescue import Stranded, Verdict
+from ..routines import CatchUp, Cause, Run, State
+from ..tables import routines, runs
+from .claims import Claimed, Claimer, schedulable, to_plan
+
+Judge = Callable[[Stranded, datetime], Verdict]
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to do, seen without a lock."""
+
+    now: datetime
+    #: When the next routine is due; in the past: one is due now.
+    next_run_at: datetime | None
+    #: A routine has to be planned.
+    to_plan: bool
+    #: When the oldest run that is still unpublished was claimed.
+    oldest_claim_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """Runs taken over for publishing, and what became of the others, with the reason."""
+
+    claimed: tuple[Claimed, ...] = ()
+    ended: tuple[tuple[str, State, str], ...] = ()
+
+
+def look(connection: Connection, claimer: Claimer) -> View:
+    """One statement: when to wake, and whether there is anything to do."""
+    mine = schedulable(claimer.namespace)
+    due = sa.select(sa.func.min(routines.c.next_run_at)).where(mine)
+    plan = sa.select(sa.literal(1)).where(mine, to_plan()).limit(1)
+    claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == claimer.namespace)
+    oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
+    now, next_run_at, planning, oldest_claim_at = connection.execute(
+        sa.select(
+            raw(claimer.now()),
+            raw(due.scalar_subquery()),
+            plan.scalar_subquery(),
+            raw(oldest.scalar_subquery()),
+        )
+    ).one()
+    return View(
+        read_instant(now), _instant(next_run_at), planning is not None, _instant(oldest_claim_at)
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else read_instant(text)
+
+
+def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> None:
+    """What was published is ``sent``, unless a worker has begun it already."""
+    published = list(ids)
+    if published:
+        mine = sa.and_(
+            runs.c.id.in_(published),
+            runs.c.state == State.CLAIMED.value,
+            runs.c.claimed_by == claimer.id,
+        )
+        values = {"state": State.SENT.value, "sent_at": claimer.now(), "error": None}
+        connection.execute(runs.update().where(mine).values(values))
+
+
+def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
+    """A message that cannot be made or sent, for its own sake: say so in its run."""
+    unsent = sa.and_(runs.c.id == run_id, runs.c.state == State.CLAIMED.value)
+    connection.execute(runs.update().where(unsent).values(error=fault))
+
+
+_SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "error")
+
+
+def rescue(
+    connection: Connection, claimer: Claimer, judge: Judge, *, age: timedelta, limit: int
+) -> Rescued:
+    """Take over runs that were claimed at least *age* ago and are unpublished; oldest first."""
+    present = read_instant(connection.execute(sa.select(raw(claimer.now()))).scalar_one())
+    c = runs.c
+    locked = connection.execute(
+        sa.select(
+            c.routine_name,
+            c.task,
+            c.cause,
+            c.publish_attempts,
+            *(raw(c[name]).label(name) for name in _SENT),
+        )
+        .where(
+            c.state == State.CLAIMED.value,
+            c.namespace == claimer.namespace,
+            c.claimed_at <= present - age,
+        )
+        .order_by(c.claimed_at, c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = [dict(row) for row in locked.mappings()]
+    standing = _standing(connection, {row["routine_id"] for row in rows})
+    again, ended = [], []
+    for row in rows:
+        run = _run(row)
+        verdict = judge(_stranded(row, run, standing.get(row["routine_id"])), present)
+        if verdict.state is None:
+            again.append(Claimed(run, present))
+        else:
+            _end(connection, row, run, verdict, present)
+            ended.append((f"{run.routine_name}[{run.id}]", verdict.state, verdict.reason or ""))
+    if again:
+        mine = c.id.in_([held.run.id for held in again])
+        connection.execute(
+            runs.update()
+            .where(mine)
+            .values(
+                claimed_by=claimer.id,
+                claimed_at=present,
+                publish_attempts=c.publish_attempts + 1,
+            )
+        )
+    return Rescued(tuple(again), tuple(ended))
+
+
+def _standing(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """How the routines of stranded runs stand now, by id."""
+    c = routines.c
+    wanted = list(keys)
+    if not wanted:
+        return {}
+    rows = connection.execute(
+        sa.select(
+            raw(c.id).label("id"),
+            c.active,
+            c.catch_up,
+            raw(c.occurrence_at).label("occurrence_at"),
+        ).where(c.id.in_(wanted))
+    )
+    return {row["id"]: dict(row) for row in rows.mappings()}
+
+
+def _run(row: Mapping[str, Any]) -> Run:
+    return Run(
+        id=UUID(row["id"]),
+        routine_id=UUID(row["routine_id"]),
+        routine_name=row["routine_name"],
+        task=row["task"],
+        scheduled_for=read_instant(row["scheduled_for"]),
+        cause=Cause(row["cause"]),
+        args=tuple(json.loads(row["args"] or "null") or ()),
+        kwargs=json.loads(row["kwargs"] or "null") or {},
+        options=json.loads(row["options"] or "null") or {},
+    )
+
+
+def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | None) -> Stranded:
+    catch_up = routine["catch_up"] if routine else CatchUp.LATEST.value
+    return Stranded(
+        scheduled_for=run.scheduled_for,
+        cause=run.cause,
+        options=run.options,
+        publish_attempts=row["publish_attempts"],
+        fault=row["error"],
+        present=routine is not None,
+        active=routine is not None and bool(routine["active"]),
+        catch_up=CatchUp.ALL if catch_up == CatchUp.ALL.value else CatchUp.LATEST,
+        following=_instant(routine["occurrence_at"]) if routine else None,
+    )
+
+
+def _end(
+    connection: Connection, row: Mapping[str, Any], run: Run, verdict: Verdict, now: datetime
+) -> None:
+    """End a run unpublished; one that is missed no longer counts."""
+    state = verdict.state or State.MISSED
+    values = {"state": state.value, "reason": verdict.reason, "finished_at": now}
+    connection.execute(runs.update().where(runs.c.id == run.id).values(values))
+    if state is State.MISSED and run.cause in (Cause.SCHEDULE, Cause.CATCH_UP):
+        connection.execute(
+            routines.update()
+            .where(routines.c.id == row["routine_id"], routines.c.total_run_count > 0)
+            .values(total_run_count=routines.c.total_run_count - 1)
+        )

@@ -1,0 +1,242 @@
+"""Reading and writing what the registrar compares: declared routines, removed ones, schedulers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..columns import Instant, raw, read_instant
+from ..reconcile import FIELDS, Plan, Stored, in_json
+from ..routines import Declared, Origin
+from ..tables import removed, routines, schedulers
+
+#: A scheduler that has not been seen for so long no longer counts.
+SILENCE = timedelta(seconds=30)
+_FORGOTTEN = timedelta(days=1)
+#: Names in one statement; databases bound the number of parameters.
+_CHUNK = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Presence:
+    """This scheduler, as its heartbeat row tells it to the others."""
+
+    id: UUID
+    namespace: str
+    host: str
+    pid: int
+
+
+def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
+    everything = list(items)
+    for start in range(0, len(everything), _CHUNK):
+        yield everything[start : start + _CHUNK]
+
+
+def stored_rows(
+    connection: Connection, namespace: str, names: Iterable[str], known_tasks: Iterable[str]
+) -> list[Stored]:
+    """The rows that a declaration names, and those that may have lost theirs; not the others."""
+    found = [
+        row
+        for chunk in _chunks(names)
+        for row in _select(connection, namespace, routines.c.name.in_(chunk))
+    ]
+    never_ran = sa.and_(
+        routines.c.origin.is_(None),
+        routines.c.last_run_at.is_(None),
+        sa.func.coalesce(routines.c.total_run_count, 0) == 0,
+    )
+    found += _select(connection, namespace, routines.c.origin == Origin.CODE.value)
+    tasks = set(known_tasks)
+    found += [row for row in _select(connection, namespace, never_ran) if row.task not in tasks]
+    return list({row.key: row for row in found}.values())
+
+
+def _select(connection: Connection, namespace: str, where: sa.ColumnElement[bool]) -> list[Stored]:
+    c = routines.c
+    ran = sa.or_(c.last_run_at.is_not(None), sa.func.coalesce(c.total_run_count, 0) > 0)
+    rows = connection.execute(
+        sa.select(
+            raw(c.id).label("id"),
+            c.name,
+            c.task,
+            c.origin,
+            c.active,
+            sa.case((ran, 1), else_=0).label("ran"),
+            raw(c.declared).label("declared"),
+            *(raw(c[field]).label(field) for field in FIELDS),
+        ).where(c.namespace == namespace, where)
+    )
+    return [
+        Stored(
+            key=row["id"],
+            name=row["name"],
+            task=row["task"],
+            origin=row["origin"],
+            active=bool(row["active"]),
+            ran=bool(row["ran"]),
+            fields={field: row[field] for field in FIELDS},
+            declared=row["declared"],
+        )
+        for row in rows.mappings()
+    ]
+
+
+def removed_names(connection: Connection, namespace: str, names: Iterable[str]) -> set[str]:
+    """Which of *names* the table has lost before."""
+    found: set[str] = set()
+    for chunk in _chunks(names):
+        mine = sa.and_(removed.c.namespace == namespace, removed.c.name.in_(chunk))
+        found |= set(connection.execute(sa.select(removed.c.name).where(mine)).scalars())
+    return found
+
+
+def declared_elsewhere(connection: Connection, me: Presence, now: datetime) -> set[str]:
+    """The names that other live schedulers of the namespace declare."""
+    alive = sa.and_(
+        schedulers.c.namespace == me.namespace,
+        schedulers.c.id != me.id,
+        schedulers.c.seen_at > now - SILENCE,
+    )
+    rows = connection.execute(sa.select(raw(schedulers.c.names)).where(alive)).scalars()
+    return {name for text in rows for name in json.loads(text or "[]")}
+
+
+def announce(connection: Connection, me: Presence, names: Iterable[str], now: datetime) -> None:
+    """Write the heartbeat row of this scheduler, with the names it declares."""
+    connection.execute(schedulers.delete().where(schedulers.c.id == me.id))
+    connection.execute(
+        schedulers.delete().where(
+            schedulers.c.namespace == me.namespace, schedulers.c.seen_at < now - _FORGOTTEN
+        )
+    )
+    connection.execute(
+        schedulers.insert().values(
+            id=me.id,
+            namespace=me.namespace,
+            host=me.host,
+            pid=me.pid,
+            started_at=now,
+            seen_at=now,
+            names=json.dumps(sorted(names)),
+        )
+    )
+
+
+def apply(connection: Connection, namespace: str, plan: Plan, now: datetime) -> None:
+    """Carry out a plan."""
+    restored = _restore(connection, namespace, plan.restore, now)
+    new = [_declared_row(routine, namespace, now) for routine in plan.insert]
+    for rows in (new, restored):
+        if rows:
+            connection.execute(routines.insert(), rows)
+    for row, task in plan.retask:
+        _update(connection, row, {"task": task})
+    for row, fields in plan.follow:
+        taken = dict(json.loads(row.declared or "{}"))
+        taken.update({field: json.loads(text) for field, text in fields.items()})
+        _update(connection, row, {**fields, "declared": json.dumps(taken, sort_keys=True)})
+    for row in plan.deactivate:
+        _update(connection, row, {"active": False})
+    _remove(connection, namespace, plan.remove, now)
+
+
+def _update(connection: Connection, row: Stored, values: Mapping[str, Any]) -> None:
+    connection.execute(routines.update().where(routines.c.id == row.key).values(**values))
+
+
+def _declared_row(routine: Declared, namespace: str, now: datetime) -> dict[str, Any]:
+    fields = in_json(routine)
+    declared = json.dumps({field: json.loads(text) for field, text in fields.items()})
+    return {
+        "namespace": namespace,
+        "name": routine.name,
+        "task": routine.task,
+        **fields,
+        "origin": Origin.CODE.value,
+        "declared": declared,
+        "created_at": now,
+        "updated_at": now,
+        "edited_at": now,
+    }
+
+
+def _remove(connection: Connection, namespace: str, rows: Sequence[Stored], now: datetime) -> None:
+    """Keep the last state of each row in ``removed_routines``, then delete it."""
+    for chunk in _chunks(rows):
+        keys = [row.key for row in chunk]
+        mine = routines.c.id.in_(keys)
+        columns = [raw(column).label(column.name) for column in routines.columns]
+        states = connection.execute(sa.select(*columns).where(mine)).mappings().all()
+        names = [row.name for row in chunk]
+        connection.execute(
+            removed.delete().where(
+                sa.or_(
+                    removed.c.id.in_(keys),
+                    sa.and_(removed.c.namespace == namespace, removed.c.name.in_(names)),
+                )
+            )
+        )
+        if states:
+            connection.execute(
+                removed.insert(),
+                [
+                    {
+                        "id": state["id"],
+                        "namespace": namespace,
+                        "name": state["name"],
+                        "removed_at": now,
+                        "routine": json.dumps(dict(state)),
+                    }
+                    for state in states
+                ],
+            )
+        connection.execute(routines.delete().where(mine))
+
+
+def _restore(
+    connection: Connection, namespace: str, again: Sequence[Declared], now: datetime
+) -> list[dict[str, Any]]:
+    """The rows of routines that were removed and are declared again; they leave the archive.
+
+    They come back unplanned, and as if they had been off meanwhile: time in the archive is
+    not caught up.
+    """
+    rows = []
+    for chunk in _chunks(again):
+        task = {routine.name: routine.task for routine in chunk}
+        mine = sa.and_(removed.c.namespace == namespace, removed.c.name.in_(task))
+        found = connection.execute(
+            sa.select(raw(removed.c.routine), removed.c.removed_at).where(mine)
+        ).all()
+        for text, removed_at in found:
+            row = {name: _value(name, value) for name, value in json.loads(text).items()}
+            row |= {"task": task[row["name"]], "next_run_at": None, "waiting_for": None}
+            row |= {"paused_at": removed_at, "edited_at": now, "updated_at": now}
+            rows.append(row)
+        connection.execute(removed.delete().where(mine))
+    return rows
+
+
+def _value(name: str, text: str | None) -> Any:
+    """The value of a column of ``routines`` from its text in the archive."""
+    type_ = routines.c[name].type
+    if text is None:
+        return None
+    if isinstance(type_, Instant):
+        return read_instant(text)
+    if isinstance(type_, sa.Boolean):
+        return text in ("1", "true", "t")
+    if isinstance(type_, (sa.Integer, sa.Float)):
+        return type_.python_type(text)
+    return text

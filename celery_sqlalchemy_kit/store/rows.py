@@ -1,0 +1,195 @@
+"""Rows as values: decoded one by one, so that a bad one harms itself only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Any, TypeVar
+from uuid import UUID
+
+from .. import schedules
+from ..columns import read_instant
+from ..errors import RoutineError, ScheduleError
+from ..routines import REFUSED_OPTIONS, CatchUp, Overlap, Routine
+
+#: Columns that a claim reads, all as text.
+ROUTINE_COLUMNS = (
+    "id",
+    "name",
+    "task",
+    "schedule",
+    "args",
+    "kwargs",
+    "options",
+    "next_run_at",
+    "occurrence_at",
+    "last_run_at",
+    "total_run_count",
+    "catch_up",
+    "overlap",
+    "jitter",
+    "starts_at",
+    "ends_at",
+    "max_runs",
+    "edited_at",
+    "paused_at",
+)
+
+E = TypeVar("E", bound=Enum)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One row as it was read: its key, its text, and the routine or what is wrong with it."""
+
+    key: str
+    text: Mapping[str, str | None]
+    routine: Routine | None
+    fault: str | None
+
+
+def fetched(text: Mapping[str, str | None], timezone: str) -> Fetched:
+    """Decode one row; *text* maps `ROUTINE_COLUMNS` to what stands there."""
+    key = text["id"] or ""
+    try:
+        return Fetched(key, text, routine_of(text, timezone), None)
+    except (RoutineError, ScheduleError) as fault:
+        return Fetched(key, text, None, str(fault))
+
+
+def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
+    """The routine that a row says.
+
+    Raises:
+        RoutineError, ScheduleError: names the column, its value and what is allowed.
+    """
+    options = json_column(text, "options", dict)
+    if options:
+        _check_options(options)
+    return Routine(
+        id=_uuid(text["id"]),
+        name=text["name"] or "",
+        task=text["task"] or "",
+        schedule=schedules.loads(text["schedule"] or "null", timezone),
+        args=tuple(json_column(text, "args", list)),
+        kwargs=json_column(text, "kwargs", dict),
+        options=options,
+        next_run_at=_instant(text, "next_run_at"),
+        occurrence_at=_instant(text, "occurrence_at"),
+        last_run_at=_instant(text, "last_run_at"),
+        total_run_count=_whole(text, "total_run_count") or 0,
+        catch_up=_word(text, "catch_up", CatchUp),
+        overlap=_overlap(text),
+        jitter_seconds=_jitter(text),
+        starts_at=_instant(text, "starts_at"),
+        ends_at=_instant(text, "ends_at"),
+        max_runs=_whole(text, "max_runs"),
+        edited_at=_instant(text, "edited_at"),
+        paused_at=_instant(text, "paused_at"),
+    )
+
+
+def json_column(text: Mapping[str, str | None], column: str, kind: type[Any]) -> Any:
+    """A JSON list or object; SQL's and JSON's null are an empty one."""
+    value = text[column]
+    if value is None or value == ("{}" if kind is dict else "[]"):
+        return kind()
+    try:
+        found = json.loads(value)
+    except ValueError as fault:
+        raise RoutineError(f"{column} = {_shown(value)} is no JSON: {fault}") from None
+    if found is None:
+        return kind()
+    if not isinstance(found, kind):
+        allowed = "an object" if kind is dict else "an array"
+        raise RoutineError(f"{column} = {_shown(value)}: allowed is {allowed}, in JSON")
+    return found
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    refused = sorted(REFUSED_OPTIONS & options.keys())
+    if refused:
+        raise RoutineError(
+            f"options: {', '.join(refused)} cannot be set in a row; allowed are queue, priority, "
+            "expires, headers and the other options of apply_async"
+        )
+    headers = options.get("headers")
+    if headers is not None and not isinstance(headers, dict):
+        raise RoutineError(f"options: headers = {_shown(repr(headers))}: allowed is an object")
+
+
+@lru_cache(maxsize=4096)
+def _uuid(value: str | None) -> UUID:
+    try:
+        return UUID(value or "")
+    except ValueError:
+        raise RoutineError(f"id = {_shown(str(value))} is no UUID") from None
+
+
+def _instant(text: Mapping[str, str | None], column: str) -> datetime | None:
+    value = text[column]
+    if value is None:
+        return None
+    try:
+        return read_instant(value)
+    except ValueError:
+        raise RoutineError(
+            f"{column} = {_shown(value)} is no instant; allowed is YYYY-MM-DD HH:MM:SS, in UTC"
+        ) from None
+
+
+def _whole(text: Mapping[str, str | None], column: str) -> int | None:
+    value = text[column]
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise RoutineError(f"{column} = {_shown(value)}: allowed is a whole number from 0")
+    return number
+
+
+def _word(text: Mapping[str, str | None], column: str, kind: type[E]) -> E:
+    try:
+        return kind(text[column])
+    except ValueError:
+        allowed = ", ".join(str(word.value) for word in kind)
+        raise RoutineError(
+            f"{column} = {_shown(str(text[column]))}: allowed is one of {allowed}"
+        ) from None
+
+
+def _overlap(text: Mapping[str, str | None]) -> Overlap:
+    overlap = _word(text, "overlap", Overlap)
+    if overlap is not Overlap.ALLOW:
+        raise RoutineError(f"overlap = '{overlap.value}' is not built yet: allowed is 'allow'")
+    return overlap
+
+
+def _jitter(text: Mapping[str, str | None]) -> float:
+    value = text["jitter"]
+    if value is None or value == "0":
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_JITTER:
+        raise RoutineError(
+            f"jitter = {_shown(value)}: allowed are seconds from 0 to {_LONGEST_JITTER}"
+        )
+    return seconds
+
+
+_LONGEST_JITTER = 31_536_000
+_LONGEST_SHOWN = 200
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "…")

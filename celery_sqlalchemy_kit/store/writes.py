@@ -1,0 +1,198 @@
+"""What a claim writes, gathered row by row and written in few statements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from ..migrations.triggers import QUIET
+from ..routines import Run, State
+from ..tables import routines, runs
+from .rows import Fetched
+
+_LONGEST_FAULT = 2000
+
+_STEP = (
+    routines.update()
+    .where(routines.c.id == sa.bindparam("key", type_=routines.c.id.type))
+    .values(
+        occurrence_at=sa.bindparam("pending"),
+        next_run_at=sa.bindparam("due"),
+        last_run_at=sa.bindparam("ran"),
+        total_run_count=sa.bindparam("total"),
+        paused_at=None,
+    )
+)
+
+# One statement for the whole batch, and quiet: it also keeps the triggers from waking everybody.
+_STEP_POSTGRESQL = sa.text(
+    f"""
+    WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
+    step AS MATERIALIZED (
+        SELECT step.* FROM quiet, json_to_recordset(CAST(:steps AS json)) AS step
+            (key uuid, pending timestamptz, due timestamptz, ran timestamptz, total integer))
+    UPDATE routines SET occurrence_at = step.pending, next_run_at = step.due,
+        last_run_at = step.ran, total_run_count = step.total, paused_at = NULL
+    FROM step WHERE routines.id = step.key"""
+)
+
+_RUN_COLUMNS = (
+    "id",
+    "routine_id",
+    "routine_name",
+    "namespace",
+    "task",
+    "args",
+    "kwargs",
+    "options",
+    "scheduled_for",
+    "cause",
+    "state",
+    "reason",
+    "count",
+    "until",
+    "claimed_by",
+    "claimed_at",
+    "publish_attempts",
+    "finished_at",
+)
+
+
+def _insert_postgresql() -> sa.TextClause:
+    """All runs of a batch as one JSON parameter: a fifth of the time of as many parameters."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    types = {name: runs.c[name].type.compile(dialect) for name in _RUN_COLUMNS}
+    read = ", ".join(f'"{n}" {"text" if t == "JSON" else t}' for n, t in types.items())
+    chosen = ", ".join(f'run."{n}"' + ("::json" if t == "JSON" else "") for n, t in types.items())
+    names = ", ".join(f'"{name}"' for name in _RUN_COLUMNS)
+    statement = (
+        f"INSERT INTO routine_runs ({names}) SELECT {chosen} "
+        f"FROM json_to_recordset(CAST(:runs AS json)) AS run ({read})"
+    )
+    return sa.text(statement.replace("::", r"\:\:"))
+
+
+_INSERT_POSTGRESQL = _insert_postgresql()
+
+
+class Writes:
+    """The runs, steps and faults of one claim, in the order of its rows."""
+
+    def __init__(self, namespace: str, now: datetime) -> None:
+        self.now = now
+        self.over: list[str] = []
+        self.told: list[tuple[str, str]] = []
+        self._namespace = namespace
+        self._runs: list[dict[str, Any]] = []
+        self._steps: list[dict[str, Any]] = []
+        self._faults: list[tuple[str, str]] = []
+
+    def fault(self, row: Fetched) -> None:
+        """The row cannot be scheduled: its ``error`` is going to say why."""
+        fault = (row.fault or "")[:_LONGEST_FAULT]
+        self._faults.append((row.key, fault))
+        self.told.append((row.text["name"] or "", fault))
+
+    def run(
+        self,
+        run: Run,
+        text: Mapping[str, str | None],
+        state: State,
+        *,
+        claimed_by: UUID | None = None,
+        reason: str | None = None,
+        count: int = 1,
+        until: datetime | None = None,
+    ) -> None:
+        """A run: one that is claimed takes along, from the routine's row, what it sends."""
+        sends = claimed_by is not None
+        self._runs.append(
+            {
+                "id": run.id,
+                "routine_id": run.routine_id,
+                "routine_name": run.routine_name,
+                "namespace": self._namespace,
+                "task": run.task,
+                "args": text["args"] if sends else None,
+                "kwargs": text["kwargs"] if sends else None,
+                "options": text["options"] if sends else None,
+                "scheduled_for": run.scheduled_for,
+                "cause": run.cause.value,
+                "state": state.value,
+                "reason": reason,
+                "count": count,
+                "until": until,
+                "claimed_by": claimed_by,
+                "claimed_at": self.now if sends else None,
+                "publish_attempts": int(sends),
+                "finished_at": None if sends else self.now,
+            }
+        )
+
+    def step(
+        self,
+        key: str,
+        *,
+        occurrence_at: datetime | None,
+        next_run_at: datetime | None,
+        last_run_at: datetime | None,
+        total_run_count: int,
+    ) -> None:
+        """A routine moves on."""
+        self._steps.append(
+            {
+                "key": key,
+                "pending": occurrence_at,
+                "due": next_run_at,
+                "ran": last_run_at,
+                "total": total_run_count,
+            }
+        )
+
+    def drop_repeated(self, connection: Connection) -> frozenset[UUID]:
+        """Leave out runs whose id is in the ledger already; returns their ids."""
+        ids = [row["id"] for row in self._runs]
+        if not ids:
+            return frozenset()
+        there = frozenset(
+            connection.execute(sa.select(runs.c.id).where(runs.c.id.in_(ids))).scalars()
+        )
+        self._runs = [row for row in self._runs if row["id"] not in there]
+        return there
+
+    def execute(self, connection: Connection) -> None:
+        """Write all of it.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: a run's id is in the ledger already.
+        """
+        if self._runs:
+            self._write_many(connection, runs.insert(), _INSERT_POSTGRESQL, "runs", self._runs)
+        if self._steps:
+            self._write_many(connection, _STEP, _STEP_POSTGRESQL, "steps", self._steps)
+        if self.over:
+            over = routines.c.id.in_(self.over)
+            connection.execute(routines.update().where(over).values(active=False))
+        for key, fault in self._faults:
+            faulty = routines.c.id == key
+            connection.execute(routines.update().where(faulty).values(error=fault))
+
+    @staticmethod
+    def _write_many(
+        connection: Connection,
+        portable: sa.sql.dml.UpdateBase,
+        postgresql_: sa.TextClause,
+        parameter: str,
+        rows: list[dict[str, Any]],
+    ) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(postgresql_, {parameter: json.dumps(rows, default=str)})
+        else:
+            connection.execute(portable, rows)

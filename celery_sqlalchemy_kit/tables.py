@@ -1,0 +1,138 @@
+"""The tables. What each column of ``routines`` and ``routine_runs`` means: ``docs/tables.md``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from .columns import Id, Instant, JsonText, name_type, new_id, utcnow
+
+metadata = sa.MetaData()
+
+
+def _column(name: str, type_: Any, **kw: Any) -> sa.Column[Any]:
+    return sa.Column(name, type_, **kw)
+
+
+def _word(name: str, **kw: Any) -> sa.Column[Any]:
+    return sa.Column(name, sa.String(16), **kw)
+
+
+routines = sa.Table(
+    "routines",
+    metadata,
+    _column("id", Id(), primary_key=True, server_default=new_id()),
+    _column("name", name_type(), nullable=False),
+    _column("task", name_type(), nullable=False),
+    _column("schedule", JsonText(), nullable=False),
+    _column("last_run_at", Instant()),
+    _column("total_run_count", sa.Integer, server_default=sa.text("0")),
+    _column("active", sa.Boolean, nullable=False, server_default=sa.true()),
+    _column("kwargs", JsonText()),
+    _column("options", JsonText()),
+    _column("args", JsonText()),
+    _column("namespace", name_type(), nullable=False, server_default=""),
+    _column("next_run_at", Instant()),
+    _column("occurrence_at", Instant()),
+    _column("waiting_for", Id()),
+    _word("catch_up", nullable=False, server_default="latest"),
+    _word("overlap", nullable=False, server_default="allow"),
+    _column("jitter", sa.Float(53), nullable=False, server_default=sa.text("0")),
+    _column("starts_at", Instant()),
+    _column("ends_at", Instant()),
+    _column("max_runs", sa.Integer),
+    _column("description", sa.Text),
+    _word("origin"),
+    _column("declared", JsonText()),
+    _column("error", sa.Text),
+    _column("created_at", Instant(), nullable=False, server_default=utcnow()),
+    _column("updated_at", Instant(), nullable=False, server_default=utcnow()),
+    _column("edited_at", Instant(), nullable=False, server_default=utcnow()),
+    _column("paused_at", Instant()),
+)
+_c = routines.c
+sa.Index("routines_name", _c.namespace, _c.name, unique=True)
+_schedulable = sa.and_(_c.active, _c.error.is_(None))
+sa.Index(
+    "routines_due",
+    _c.namespace,
+    _c.active,
+    _c.next_run_at,
+    _c.id,
+    postgresql_where=_schedulable,
+    sqlite_where=_schedulable,
+)
+sa.Index("routines_origin", _c.namespace, _c.origin)
+
+runs = sa.Table(
+    "routine_runs",
+    metadata,
+    _column("id", Id(), primary_key=True),
+    _column("routine_id", Id(), nullable=False),
+    _column("routine_name", name_type(), nullable=False),
+    _column("namespace", name_type(), nullable=False, server_default=""),
+    _column("task", name_type(), nullable=False),
+    _column("args", JsonText()),
+    _column("kwargs", JsonText()),
+    _column("options", JsonText()),
+    _column("scheduled_for", Instant(), nullable=False),
+    _word("cause", nullable=False),
+    _word("state", nullable=False),
+    _column("reason", sa.Text),
+    _column("count", sa.Integer, nullable=False, server_default=sa.text("1")),
+    _column("until", Instant()),
+    _column("claimed_by", Id()),
+    _column("claimed_at", Instant()),
+    _column("publish_attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    _column("sent_at", Instant()),
+    _column("attempt_id", Id()),
+    _column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    _column("retries", sa.Integer, nullable=False, server_default=sa.text("0")),
+    _column("worker", sa.String(255)),
+    _column("started_at", Instant()),
+    _column("heartbeat_at", Instant()),
+    _column("finished_at", Instant()),
+    _column("error", sa.Text),
+)
+_r = runs.c
+_claimed = _r.state == sa.literal_column("'claimed'")
+sa.Index(
+    "routine_runs_claimed",
+    _r.state,
+    _r.claimed_at,
+    postgresql_where=_claimed,
+    sqlite_where=_claimed,
+)
+sa.Index("routine_runs_routine", _r.routine_id, _r.scheduled_for)
+
+schedulers = sa.Table(
+    "routine_schedulers",
+    metadata,
+    _column("id", Id(), primary_key=True),
+    _column("namespace", name_type(), nullable=False, server_default=""),
+    _column("host", sa.String(255), nullable=False),
+    _column("pid", sa.Integer, nullable=False),
+    _column("started_at", Instant(), nullable=False),
+    _column("seen_at", Instant(), nullable=False),
+    _column("lateness_seconds", sa.Float(53), nullable=False, server_default=sa.text("0")),
+    _column("names", JsonText(), nullable=False),
+)
+
+removed = sa.Table(
+    "removed_routines",
+    metadata,
+    _column("id", Id(), primary_key=True),
+    _column("namespace", name_type(), nullable=False, server_default=""),
+    _column("name", name_type(), nullable=False),
+    _column("removed_at", Instant(), nullable=False),
+    _column("routine", JsonText(), nullable=False),
+)
+sa.Index("removed_routines_name", removed.c.namespace, removed.c.name, unique=True)
+
+#: One row: the version of the tables, by which a start knows what is left to upgrade.
+schema_version = sa.Table(
+    "routine_schema",
+    metadata,
+    _column("version", sa.Integer, primary_key=True, autoincrement=False),
+)

@@ -1,0 +1,273 @@
+"""Tasks that know when they are due, run once for each run of their routine, and are retried."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from celery import Celery, Task, states
+from celery.exceptions import Reject
+from celery.local import Proxy
+from celery.utils.functional import head_from_fun
+
+from . import aio, declarations, history, schedules
+from .config import Settings
+from .errors import DeclarationError, ScheduleError
+
+
+class SyncTask(Task):  # type: ignore[misc]
+    """A task that runs once for each run of its routine, and is retried when it fails.
+
+    A subclass that has a ``name`` or a ``schedule``, and ``run``, is registered with every app by
+    being defined. One with neither name nor schedule, or with ``abstract = True``, is a base for
+    others.
+
+    It is retried on any exception but Retry, Ignore and Reject, ``celery_max_retry`` times,
+    ``celery_retry_delay`` seconds apart. Celery's own attributes go before these settings:
+    ``max_retries``, ``default_retry_delay``, ``retry_backoff``, ``autoretry_for``,
+    ``dont_autoretry_for``.
+    """
+
+    abstract = True
+    Request = "celery_sqlalchemy_kit.history:RunRequest"
+    #: For runs alone, see `history.RunRequest`; set by a subclass it holds for every message.
+    acks_late = True
+    autoretry_for: tuple[type[BaseException], ...] = (Exception,)
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+
+    #: When it is due, as `schedules.parse` reads it; None for a task that is no routine.
+    schedule: Any = None
+    #: What the routine passes to the task, and the routine's options for ``apply_async``.
+    args: Sequence[Any] = ()
+    kwargs: ClassVar[Mapping[str, Any]] = {}
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    #: Tells `history` that ``before_start`` begins the run.
+    begins_its_runs = True
+    #: What ``track_started`` was; see `bind`.
+    tracks_its_start = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if declarations.is_apps_own(cls):
+            return
+        cls.__bound__ = False
+        cls._take_coroutine()
+        cls._check_schedule()
+        cls._begin_before_start()
+        if cls._is_declaration():
+            declarations.declare(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        ready = declarations.is_apps_own(cls) or _is_made_by_app(cls)
+        return super().__new__(cls if ready else declarations.current_apps(cls))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_app" and declarations.is_apps_own(type(self)):
+            # `Celery.register_task` hands the task to its app.
+            self.__class__ = declarations.apps_own(type(self).__base__, name=self.name)
+        elif name == "_orig_run":
+            # `celery.app.autoretry` sets the body aside.
+            value = functools.partial(_run_and_mark, self, value)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def bind(cls, app: Celery) -> Celery:
+        app = super().bind(app)
+        settings = Settings.load(app.conf, scheduler=False)
+        cls._set_default("max_retries", settings.celery_max_retry)
+        cls._set_default("default_retry_delay", settings.celery_retry_delay)
+        cls._begin_before_start()  # an annotation may have replaced it
+        if cls.track_started:
+            # Celery would store STARTED before it is known whether the message is a duplicate,
+            # over the result of a run that has failed. `_track_start` does it after that.
+            cls.track_started, cls.tracks_its_start = False, True
+        return app
+
+    def retry(
+        self, args: Any = None, kwargs: Any = None, exc: Any = None, *rest: Any, **options: Any
+    ) -> Any:
+        if self._is_final(exc):
+            raise exc
+        return super().retry(args, kwargs, exc, *rest, **options)
+
+    def _is_final(self, error: Any) -> bool:
+        marked = getattr(self.request, "not_retried", None)
+        return isinstance(error, Reject) or (error is not None and error is marked)
+
+    @classmethod
+    def _set_default(cls, attribute: str, value: Any) -> None:
+        """Set it, unless a class or an annotation of the user's has, be it to Celery's default."""
+        theirs = cls.__mro__[: cls.__mro__.index(SyncTask)]
+        if not any(attribute in vars(each) for each in theirs):
+            setattr(cls, attribute, value)
+
+    @classmethod
+    def _take_coroutine(cls) -> None:
+        if inspect.iscoroutinefunction(cls.run):
+            raise DeclarationError(
+                f"task {declarations.title(cls)!r}: run is a coroutine function; build it on "
+                "AsyncTask"
+            )
+
+    @classmethod
+    def _check_schedule(cls) -> None:
+        value = vars(cls).get("schedule")
+        if value is None:
+            return
+        try:
+            schedules.parse(value)
+        except ScheduleError as error:
+            raise DeclarationError(
+                f"task {declarations.title(cls)!r}: schedule = {value!r}: {error}"
+            ) from error
+
+    @classmethod
+    def _begin_before_start(cls) -> None:
+        """Begin the run before the hook that *cls* has, whether or not it calls ``super()``."""
+        hook = inspect.getattr_static(cls, "before_start")
+        if getattr(hook, "begins", False):
+            return
+
+        @functools.wraps(hook)
+        def before_start(self: SyncTask, *args: Any, **kwargs: Any) -> None:
+            history.begin(self)
+            _track_start(self)
+            get = getattr(hook, "__get__", lambda *_: hook)
+            get(self, type(self))(*args, **kwargs)
+
+        vars(before_start).update(begins=True)
+        cls.before_start = before_start
+
+    @classmethod
+    def _is_declaration(cls) -> bool:
+        own = vars(cls)
+        named = own.get("name") is not None or own.get("schedule") is not None
+        if not named or own.get("abstract") or _is_made_by_app(cls):
+            return False
+        return cls._has_body() and not declarations.needs_arguments(cls)
+
+    @classmethod
+    def _has_body(cls) -> bool:
+        return cls.run is not Task.run
+
+
+class AsyncTask(SyncTask):
+    """A task whose body is the coroutine function ``execute``; what it returns is the result.
+
+    All of a worker process run on one event loop, which lives as long as the process.
+    """
+
+    abstract = True
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("Tasks must define the execute method.")
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        return aio.run(lambda: self.execute(*args, **kwargs), task=self)
+
+    @classmethod
+    def bind(cls, app: Celery) -> Celery:
+        app = super().bind(app)
+        cls.request_stack.__ident_func__ = aio.ident
+        return app
+
+    @classmethod
+    def _take_coroutine(cls) -> None:
+        if inspect.iscoroutinefunction(cls.run):
+            body = {"execute": inspect.getattr_static(cls, "run"), "run": AsyncTask.run}
+            for attribute, value in body.items():
+                setattr(cls, attribute, value)
+
+    @classmethod
+    def _has_body(cls) -> bool:
+        return cls.execute is not AsyncTask.execute or cls.run is not AsyncTask.run
+
+
+def routine(
+    *,
+    schedule: Any,
+    name: str | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    bind: bool = False,
+    **attributes: Any,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function, plain or ``async``, a task of every app that is run by *schedule*.
+
+    *args* and *kwargs* are what the routine passes to it, *options* are those of ``apply_async``.
+    *attributes* are those of a Celery task, such as ``max_retries``; *bind* passes the task as
+    ``self``. What takes the function's place is the task of the current app: ``tidy.delay()``
+    sends it, ``tidy()`` calls it.
+
+    Raises:
+        DeclarationError: *schedule* is none, or another task has that name.
+    """
+
+    def declare(function: Callable[..., Any]) -> Any:
+        if schedule is None:
+            raise DeclarationError(f"task {name or function.__name__!r}: a routine has a schedule")
+        body = function if bind else staticmethod(function)
+        written: dict[str, Any] = {
+            "name": name,
+            "schedule": schedule,
+            "args": tuple(args),
+            "kwargs": dict(kwargs or {}),
+            "options": dict(options or {}),
+            "run": body,
+            "__wrapped__": body,
+            "__header__": staticmethod(head_from_fun(function, bound=bind)),
+            "__module__": function.__module__,
+            "__qualname__": function.__qualname__,
+            "__doc__": function.__doc__,
+        }
+        base = AsyncTask if inspect.iscoroutinefunction(function) else SyncTask
+        cls = type(function.__name__, (base,), written | attributes)
+        return Proxy(
+            declarations.registered, (cls,), name=function.__name__, __doc__=function.__doc__
+        )
+
+    return declare
+
+
+def declared_tasks(app: Celery) -> list[SyncTask]:
+    """The tasks of *app* that are routines: built on `SyncTask`, with a schedule."""
+    return [
+        task
+        for task in app.tasks.values()
+        if isinstance(task, SyncTask) and task.schedule is not None
+    ]
+
+
+def _is_made_by_app(cls: type) -> bool:
+    """Whether ``@app.task`` made it, of a function; it also registers it."""
+    return "_decorated" in vars(cls)
+
+
+def _run_and_mark(task: SyncTask, body: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Mark what is not to be retried, for `SyncTask.retry`: the autoretry of Celery 5.2 has no
+    ``dont_autoretry_for``."""
+    try:
+        return body(*args, **kwargs)
+    except tuple(task.dont_autoretry_for) as error:
+        task.request.not_retried = error
+        raise
+
+
+def _track_start(task: SyncTask) -> None:
+    request = task.request
+    ignored = vars(request).get("ignore_result", task.ignore_result)
+    if not task.tracks_its_start or ignored or request.is_eager or request.called_directly:
+        return
+    if not getattr(request, "start_is_tracked", False):
+        request.start_is_tracked = True
+        meta = {"pid": os.getpid(), "hostname": request.hostname}
+        task.backend.store_result(request.id, meta, states.STARTED, request=request)
+
+
+SyncTask._begin_before_start()  # noqa: SLF001  its subclasses do so when they are defined
+history.connect()

@@ -1,0 +1,127 @@
+"""For tests, ours and yours: a scheduler without processes, broker and waiting.
+
+    clock = SettableClock(datetime(2026, 1, 1, tzinfo=timezone.utc))
+    beat = ManualBeat(make_url("sqlite:///test.db"), clock, [Declared(...)])
+    beat.start()
+    runs = beat.advance(60)  # what was dispatched meanwhile, each at its time
+
+It is the scheduler's own loop on a real database; only the clock and the publisher are replaced.
+Triggers keep the database's own clock, so begin near the real present where edits matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy.engine import URL
+
+from . import migrations
+from .clock import SettableClock
+from .config import Settings
+from .dispatch import Published
+from .loop import Loop
+from .routines import Declared, Run
+from .store import Claimed, Presence, Store
+from .store.connections import make_engine
+
+__all__ = ["ManualBeat", "SettableClock"]
+
+
+class Recorder:
+    """A publisher that keeps what it is given.
+
+    ``away``: the broker cannot be reached. ``fails``: tasks whose messages are at fault.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[Run] = []
+        self.away = False
+        self.fails: set[str] = set()
+
+    def ready(self) -> bool:
+        return not self.away
+
+    def publish(self, claimed: Sequence[Claimed], since: float) -> Published:
+        faults, sent = [], []
+        for held in () if self.away else claimed:
+            if held.run.task in self.fails:
+                faults.append((held.run, "at fault"))
+            else:
+                sent.append(held.run)
+        self.sent += sent
+        return Published(tuple(run.id for run in sent), tuple(faults))
+
+
+class ManualBeat:
+    """One scheduler, moved by hand.
+
+    *declared* is what the code is taken to declare, *known_tasks* what it knows besides;
+    *settings* are those of `Settings`, by name.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        clock: SettableClock,
+        declared: Iterable[Declared] = (),
+        *,
+        known_tasks: Iterable[str] = (),
+        timezone: str = "UTC",
+        **settings: Any,
+    ) -> None:
+        self.settings = Settings.load({"scheduler_db_uri": url, **settings}, {}, scheduler=True)
+        self.clock = clock
+        self.declared = list(declared)
+        self.known_tasks = list(known_tasks)
+        self.engine = make_engine(url)
+        me = Presence(uuid4(), self.settings.scheduler_namespace, "test", 0)
+        self.store = Store(self.engine, me, timezone=timezone, clock=clock)
+        self.publisher = Recorder()
+        self.loop = Loop(self.store, self.publisher, self.settings, clock, self._register)
+
+    def _register(self) -> bool:
+        plan = self.store.reconcile(
+            self.declared,
+            known_tasks=[*self.known_tasks, *(routine.task for routine in self.declared)],
+            removal=self.settings.scheduler_removed_routines,
+            merge=self.settings.scheduler_code_changes == "merge",
+        )
+        return bool(plan.held)
+
+    def start(self) -> None:
+        """Create or upgrade the tables, and reconcile."""
+        migrations.migrate(self.engine)
+        self.loop.begin()
+
+    def run(self) -> list[Run]:
+        """Do all there is to do now; returns the runs that were dispatched."""
+        before = len(self.publisher.sent)
+        while self.loop.turn() <= 0:
+            pass
+        return self.publisher.sent[before:]
+
+    def advance(self, by: timedelta | float) -> list[Run]:
+        """Let time pass as it does for a scheduler that always wakes when it should."""
+        before = len(self.publisher.sent)
+        left = by.total_seconds() if isinstance(by, timedelta) else float(by)
+        while True:
+            seconds = self.loop.turn()
+            if seconds <= 0:
+                continue
+            if left <= 0:
+                return self.publisher.sent[before:]
+            step = min(seconds, left)
+            self.clock.advance(step)
+            left -= step
+
+    def stop(self) -> None:
+        """A clean stop."""
+        self.store.leave()
+        self.engine.dispose()
+
+    def kill(self) -> None:
+        """As if by ``kill -9``: nobody is told."""
+        self.engine.dispose()

@@ -1,0 +1,168 @@
+"""What tests share: empty databases on real servers, and child processes.
+
+A server that cannot be had is a skip with its reason; with ``REQUIRE_SERVERS=1``, as in CI, every
+skip is a failure. ``TEST_POSTGRES_URL``, ``TEST_MYSQL_URL`` and ``TEST_REDIS_URL`` name servers
+that run already; the database that ``TEST_REDIS_URL`` names is emptied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sqlite3
+from importlib.metadata import version
+from uuid import uuid4
+
+import processes as child_processes
+import pytest
+import servers
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+#: What the tests ran with, for the summary: names and versions.
+RAN_WITH = {
+    "Python": platform.python_version(),
+    **{name: version(name) for name in ("celery", "kombu", "SQLAlchemy")},
+    "SQLite": sqlite3.sqlite_version,
+}
+NO_SKIPS = os.environ.get("REQUIRE_SERVERS") == "1"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database(request) -> URL:
+    """The URL of an empty database, on each of the databases in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def sqlite(tmp_path) -> URL:
+    """The URL of an empty SQLite database."""
+    return URL.create("sqlite", database=str(tmp_path / "routines.db"))
+
+
+@pytest.fixture
+def postgresql(_postgresql_server) -> URL:
+    """The URL of an empty PostgreSQL database."""
+    name = _new_name()
+    admin = _admin_engine(_postgresql_server.set(database="postgres"))
+    _execute(admin, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield _postgresql_server.set(database=name)
+    _execute(admin, f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
+
+
+@pytest.fixture
+def mariadb(_mariadb_server) -> URL:
+    """The URL of an empty MariaDB database."""
+    name = _new_name()
+    admin = _admin_engine(_mariadb_server.set(database=None))
+    _execute(admin, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield _mariadb_server.set(database=name)
+    with admin.connect() as connection:
+        # DROP would wait for the transactions of those still connected.
+        others = sa.text("SELECT id FROM information_schema.processlist WHERE db = :name")
+        for connected in connection.execute(others, {"name": name}).scalars().all():
+            connection.exec_driver_sql(f"KILL SOFT CONNECTION {connected:d}")
+    _execute(admin, f"DROP DATABASE {name}")
+    admin.dispose()
+
+
+@pytest.fixture
+def redis_url(_redis_server) -> str:
+    """The URL of an empty Redis database."""
+    import redis
+
+    with redis.Redis.from_url(_redis_server) as client:
+        client.flushdb()
+        yield _redis_server
+        client.flushdb()
+
+
+@pytest.fixture
+def processes(tmp_path) -> child_processes.Processes:
+    """Starts child processes in `tmp_path`; ends them with the test, shows their output if it fails."""
+    started = child_processes.Processes(tmp_path)
+    yield started
+    started.kill()
+
+
+@pytest.fixture(scope="session")
+def _postgresql_server():
+    for url in _server("PostgreSQL", "TEST_POSTGRES_URL", servers.postgresql):
+        engine = _admin_engine(make_url(url).set(database="postgres"))
+        RAN_WITH["PostgreSQL"] = _execute(engine, "SHOW server_version")
+        engine.dispose()
+        yield make_url(url)
+
+
+@pytest.fixture(scope="session")
+def _mariadb_server():
+    for url in _server("MariaDB", "TEST_MYSQL_URL", servers.mariadb):
+        engine = _admin_engine(make_url(url).set(database=None))
+        RAN_WITH["MariaDB"] = _execute(engine, "SELECT version()")
+        engine.dispose()
+        yield make_url(url)
+
+
+@pytest.fixture(scope="session")
+def _redis_server():
+    import redis
+
+    for url in _server("Redis", "TEST_REDIS_URL", servers.redis):
+        with redis.Redis.from_url(url) as client:
+            RAN_WITH["Redis"] = client.info("server")["redis_version"]
+        yield url
+
+
+def _server(name, variable, start):
+    if url := os.environ.get(variable):
+        yield url
+        return
+    with contextlib.ExitStack() as started:
+        try:
+            url = started.enter_context(start())
+        except (servers.Unavailable, ImportError) as missing:
+            pytest.skip(f"{name}: {missing}, and {variable} is not set")
+        yield url
+
+
+def _new_name():
+    return f"test_{uuid4().hex}"
+
+
+def _admin_engine(url):
+    return sa.create_engine(url, isolation_level="AUTOCOMMIT", future=True)
+
+
+def _execute(engine, statement):
+    with engine.connect() as connection:
+        result = connection.exec_driver_sql(statement)
+        return result.scalar() if result.returns_rows else None
+
+
+def pytest_terminal_summary(terminalreporter):
+    verified = ", ".join(f"{name} {number}" for name, number in RAN_WITH.items())
+    terminalreporter.write_line(f"ran with {verified}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    started = getattr(item, "funcargs", {}).get("processes")
+    if report.failed and started is not None:
+        for process in started.started:
+            report.sections.append((f"output of {process.name}", process.output()))
+    return _no_skip(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _no_skip((yield))
+
+
+def _no_skip(report):
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may be: {report.longrepr[2]}"
+    return report

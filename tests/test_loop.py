@@ -1,0 +1,406 @@
+"""The tick as a whole, on real databases, with the clock moved by hand and no broker."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from celery_sqlalchemy_kit import schedules
+from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.routines import Cause, Declared
+from celery_sqlalchemy_kit.tables import routines, runs
+from celery_sqlalchemy_kit.testing import ManualBeat
+
+SECOND = timedelta(seconds=1)
+
+
+def every(seconds, name="poll", **fields):
+    return Declared(name, f"tasks.{name}", schedules.parse(seconds), **fields)
+
+
+@pytest.fixture
+def clock():
+    # Triggers keep the database's own clock: begin where that stands.
+    return SettableClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def beat(database, clock):
+    beats = []
+
+    def make(declared=(), **settings):
+        made = ManualBeat(database, clock, declared, **settings)
+        beats.append(made)
+        made.start()
+        return made
+
+    yield make
+    for made in beats:
+        made.engine.dispose()
+
+
+def sql(beat, statement, **values):
+    with beat.engine.begin() as connection:
+        return connection.execute(sa.text(statement), values)
+
+
+def row(beat, name="poll"):
+    with beat.engine.connect().execution_options(reading=True) as connection:
+        found = connection.execute(sa.select(routines).where(routines.c.name == name))
+        return found.mappings().one()
+
+
+def ledger(beat, *columns, **where):
+    chosen = [runs.c[column] for column in columns]
+    same = [runs.c[column] == value for column, value in where.items()]
+    with beat.engine.connect().execution_options(reading=True) as connection:
+        found = connection.execute(
+            sa.select(*chosen).where(*same).order_by(runs.c.scheduled_for)
+        ).all()
+        return [value[0] if len(columns) == 1 else tuple(value) for value in found]
+
+
+def test_an_interval_runs_once_a_period_and_keeps_its_phase(beat, clock):
+    start = clock.now()
+    poll = beat([every(1)])
+    poll.run()
+
+    sent = poll.advance(60)
+
+    assert [start + SECOND * n for n in range(1, 61)] == [run.scheduled_for for run in sent]
+    assert 60 == len({run.id for run in sent})
+    assert 60 == row(poll)["total_run_count"]
+
+
+def test_the_phase_survives_a_restart(beat, clock):
+    start = clock.now()
+    first = beat([every(7)])
+    first.advance(10)
+    first.stop()
+    clock.advance(2.3)
+
+    second = beat([every(7)])
+    sent = second.advance(20)
+
+    assert [start + SECOND * n for n in (14, 21, 28)] == [run.scheduled_for for run in sent]
+
+
+def test_a_run_carries_what_its_routine_said_when_it_was_claimed(beat, clock):
+    poll = beat([every(1, args=(1, "two"), kwargs={"three": [3]}, options={"queue": "slow"})])
+    poll.run()
+
+    (run,) = poll.advance(1)
+
+    assert ((1, "two"), {"three": [3]}, {"queue": "slow"}) == (run.args, run.kwargs, run.options)
+    assert ["sent"] == ledger(poll, "state")
+
+
+def test_a_bare_insert_of_three_columns_is_a_whole_routine(beat, clock):
+    poll = beat()
+    sql(
+        poll,
+        "INSERT INTO routines (name, task, schedule) VALUES ('bare', 'a.b', :schedule)",
+        schedule='{"timedelta": 60}',
+    )
+    poll.run()
+
+    sent = poll.advance(61)
+
+    assert [("bare", "a.b")] == [(run.routine_name, run.task) for run in sent]
+
+
+def test_250_declared_routines_are_all_stored_and_all_run(beat, clock):
+    many = beat([every(5, name=f"r{n}") for n in range(250)])
+    many.run()
+
+    sent = many.advance(6)
+
+    assert {f"r{n}" for n in range(250)} == {run.routine_name for run in sent}
+    assert 250 == len(sent)
+
+
+def test_nothing_is_claimed_once_a_routine_is_off_and_paused_time_is_not_caught_up(beat, clock):
+    poll = beat([every(10)])
+    poll.advance(25)
+    sql(poll, "UPDATE routines SET active = :off", off=False)
+    off_since = clock.now()
+
+    assert [] == poll.advance(300)
+
+    sql(poll, "UPDATE routines SET active = :on", on=True)
+    sql(poll, "UPDATE routines SET edited_at = :now", now=bound(poll, clock.now()))
+    switched_on = clock.now()
+    sent = poll.advance(20)
+    assert 2 == len(sent)
+    assert all(run.scheduled_for > switched_on > off_since for run in sent)
+    assert [] == ledger(poll, "id", state="missed")
+
+
+def bound(beat, instant):
+    """An instant as SQL of the database at hand takes it."""
+    if beat.engine.dialect.name == "sqlite":
+        return instant.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return instant if beat.engine.dialect.name == "postgresql" else instant.replace(tzinfo=None)
+
+
+def test_a_new_schedule_is_obeyed_from_its_edit_on_and_the_phase_is_kept(beat, clock):
+    start = clock.now()
+    poll = beat([every(3600)])
+    poll.run()
+    sql(poll, "UPDATE routines SET schedule = :schedule", schedule='{"timedelta": 2}')
+
+    sent = poll.advance(6)
+
+    assert 3 == len(sent)
+    assert {start + SECOND * n for n in range(0, 8, 2)} >= {run.scheduled_for for run in sent}
+
+
+def test_changed_arguments_are_sent_with_the_next_run_and_move_nothing(beat, clock):
+    start = clock.now()
+    poll = beat([every(5)])
+    poll.advance(7)
+    sql(poll, "UPDATE routines SET kwargs = :kwargs, args = :args", kwargs='{"a": 1}', args="[2]")
+
+    (run,) = poll.advance(5)
+
+    assert ((2,), {"a": 1}, start + SECOND * 10) == (run.args, run.kwargs, run.scheduled_for)
+
+
+def test_next_run_at_set_by_hand_runs_once_and_leaves_the_rhythm_alone(beat, clock):
+    start = clock.now()
+    poll = beat([every(60)])
+    poll.run()
+    clock.advance(10)
+    sql(poll, "UPDATE routines SET next_run_at = :now", now=bound(poll, clock.now()))
+
+    (by_hand,) = poll.run()
+    (usual,) = poll.advance(50)
+
+    assert Cause.MANUAL == by_hand.cause
+    assert (Cause.SCHEDULE, start + SECOND * 60) == (usual.cause, usual.scheduled_for)
+    assert 1 == row(poll)["total_run_count"]
+
+
+BAD = [
+    ("schedule", '{"minuts": 5}', "minuts"),
+    ("schedule", '{"timedelta": 0}', "timedelta"),
+    ("schedule", '"nonsense"', "nonsense"),
+    ("args", '{"a": 1}', "args"),
+    ("kwargs", "[1]", "kwargs"),
+    ("options", '{"task_id": "x"}', "task_id"),
+    ("jitter", -1, "jitter"),
+    ("catch_up", "sometimes", "catch_up"),
+    ("overlap", "maybe", "overlap"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "named"), BAD)
+def test_a_bad_row_gets_an_error_the_others_go_on_and_correcting_it_heals(
+    beat, clock, column, value, named
+):
+    both = beat([every(5, name="good"), every(5, name="bad")])
+    both.run()
+    good = text(row(both, "bad")[column])
+    sql(both, f"UPDATE routines SET {column} = :value WHERE name = 'bad'", value=value)
+
+    sent = both.advance(20)
+
+    assert ["good"] * 4 == [run.routine_name for run in sent]
+    assert named in row(both, "bad")["error"]
+    sql(both, f"UPDATE routines SET {column} = :value WHERE name = 'bad'", value=good)
+    assert row(both, "bad")["error"] is None
+    sent = both.advance(10)
+    assert {"good", "bad"} == {run.routine_name for run in sent}
+
+
+def test_text_that_is_no_json_harms_its_own_row_only(sqlite, clock):
+    both = ManualBeat(sqlite, clock, [every(5, name="good"), every(5, name="bad")])
+    both.start()
+    both.run()
+    sql(both, "UPDATE routines SET schedule = '{broken' WHERE name = 'bad'")
+
+    sent = both.advance(10)
+
+    assert ["good", "good"] == [run.routine_name for run in sent]
+    assert "JSON" in row(both, "bad")["error"]
+    both.kill()
+
+
+def test_two_schedulers_share_the_work_and_never_send_one_occurrence_twice(beat, clock):
+    one, two = beat([every(1)]), beat([every(1)])
+    for _ in range(30):
+        clock.advance(1)
+        for scheduler in (one, two):
+            scheduler.run()
+
+    sent = one.publisher.sent + two.publisher.sent
+
+    assert 30 == len(sent) == len({run.scheduled_for for run in sent})
+    assert 1 == len(ledger_rows(one))
+
+
+def ledger_rows(beat):
+    with beat.engine.connect().execution_options(reading=True) as connection:
+        return connection.execute(sa.select(routines.c.name)).all()
+
+
+def test_what_a_killed_scheduler_had_claimed_is_published_by_another(beat, clock):
+    one = beat([every(30)])
+    one.run()
+    clock.advance(30)
+    one.publisher.publish = lambda claimed, since: pytest.fail("killed before")
+    with pytest.raises(pytest.fail.Exception):
+        one.loop.turn()
+    two = beat([every(30)])
+
+    assert [] == two.run()
+    sent = two.advance(10.5)
+
+    assert [("poll", Cause.SCHEDULE)] == [(run.routine_name, run.cause) for run in sent]
+    assert [("sent", 2)] == ledger(two, "state", "publish_attempts")
+
+
+def test_a_killed_schedulers_claim_is_not_published_once_the_routine_is_off(beat, clock):
+    one = beat([every(30)])
+    one.run()
+    clock.advance(30)
+    one.publisher.publish = lambda claimed, since: pytest.fail("killed before")
+    with pytest.raises(pytest.fail.Exception):
+        one.loop.turn()
+    sql(one, "UPDATE routines SET active = :off", off=False)
+
+    two = beat([every(30)])
+
+    assert [] == two.advance(60)
+    assert [("skipped", "inactive")] == ledger(two, "state", "reason")
+
+
+def test_nothing_is_claimed_while_the_broker_is_away_and_the_newest_runs_once_it_is_back(
+    beat, clock
+):
+    poll = beat([every(1)])
+    poll.run()
+    poll.publisher.away = True
+
+    assert [] == poll.advance(600)
+    assert [] == ledger(poll, "id")
+
+    poll.publisher.away = False
+    (caught_up,) = poll.run()
+    assert Cause.CATCH_UP == caught_up.cause
+    assert [599] == ledger(poll, "count", state="missed")
+
+
+def test_a_short_outage_is_no_miss(beat, clock):
+    poll = beat([every(1)])
+    poll.run()
+    poll.publisher.away = True
+    poll.advance(30)
+    poll.publisher.away = False
+
+    assert 30 == len(poll.run())
+
+
+def test_a_message_at_fault_is_given_up_at_the_fifth_attempt_and_counts_no_longer(beat, clock):
+    poll = beat([every(86_400)])
+    poll.run()
+    poll.publisher.fails = {"tasks.poll"}
+    clock.advance(86_400)
+
+    poll.advance(120)
+
+    assert [("missed", 5)] == ledger(poll, "state", "publish_attempts")
+    assert 0 == row(poll)["total_run_count"]
+
+
+def test_a_batch_size_bounds_a_claim_and_loses_nothing(beat, clock):
+    many = beat([every(60, name=f"r{n}") for n in range(25)], scheduler_batch_size=10)
+    many.run()
+
+    assert 25 == len(many.advance(60))
+
+
+def test_max_runs_switches_a_routine_off_when_it_is_reached(beat, clock):
+    poll = beat([every(1)])
+    sql(poll, "UPDATE routines SET max_runs = 3")
+
+    assert 3 == len(poll.advance(10))
+    assert not row(poll)["active"]
+
+
+def test_a_run_that_is_in_the_ledger_already_is_not_run_again(beat, clock):
+    start = clock.now()
+    poll = beat([every(10)])
+    poll.advance(10)
+    first = start + SECOND * 10
+    # As after a restore of the table from a backup: the ledger knows more than the routine.
+    sql(
+        poll,
+        "UPDATE routines SET occurrence_at = :first, next_run_at = :first",
+        first=bound(poll, first),
+    )
+
+    assert [] == poll.run()
+    assert [first + SECOND * 10] == [run.scheduled_for for run in poll.advance(10)]
+
+
+def test_namespaces_share_the_table_and_see_their_own_only(beat, clock):
+    one = beat([every(5)], scheduler_namespace="one")
+    two = beat([every(5)], scheduler_namespace="two")
+    one.run()
+    two.run()
+    clock.advance(5)
+
+    assert 1 == len(one.run())
+    assert 1 == len(two.run())
+
+
+def test_a_routine_is_removed_only_when_no_live_scheduler_declares_it(beat, clock):
+    old = beat([every(5), every(5, name="gone")])
+    new = beat([every(5)])
+    assert "gone" in [name for (name,) in ledger_rows(new)]
+
+    old.stop()
+    new.advance(11)
+
+    assert ["poll"] == [name for (name,) in ledger_rows(new)]
+
+
+def test_a_killed_scheduler_stops_counting_after_half_a_minute(beat, clock):
+    old = beat([every(5), every(5, name="gone")])
+    new = beat([every(5)])
+    old.kill()
+
+    new.advance(25)
+    assert "gone" in [name for (name,) in ledger_rows(new)]
+    new.advance(20)
+
+    assert ["poll"] == [name for (name,) in ledger_rows(new)]
+
+
+def test_a_routine_that_is_declared_again_comes_back_as_it_was(beat, clock):
+    before = beat([every(5), every(5, name="other")])
+    before.advance(12)
+    sql(before, "UPDATE routines SET schedule = :s WHERE name = 'poll'", s='{"timedelta": 7}')
+    was = row(before)
+    before.stop()
+    between = beat([every(5, name="other")])
+    assert ["other"] == [name for (name,) in ledger_rows(between)]
+    between.stop()
+    clock.advance(1000)
+
+    after = beat([every(5), every(5, name="other")])
+    now = row(after)
+
+    assert (was["id"], was["total_run_count"]) == (now["id"], now["total_run_count"])
+    assert {"timedelta": 7} == json.loads(text(now["schedule"]))
+    assert [] == [run for run in after.run() if run.routine_name == "poll"]
+    assert 1 == len([run for run in after.advance(7) if run.routine_name == "poll"])
+
+
+def text(value):
+    """A JSON column's text; some drivers decode JSON by themselves."""
+    return json.dumps(value) if isinstance(value, (dict, list)) else value

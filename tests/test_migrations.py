@@ -1,0 +1,229 @@
+"""The tables: made anew, upgraded from the earlier package's nine columns, or left alone."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from celery_sqlalchemy_kit import migrations
+from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.errors import SchemaError
+from celery_sqlalchemy_kit.store.connections import make_engine
+from celery_sqlalchemy_kit.tables import metadata, routines
+from celery_sqlalchemy_kit.testing import ManualBeat
+
+#: The earlier package's table, as SQLAlchemy made it on each database.
+EARLIER = {
+    "postgresql": """CREATE TABLE routines (
+        id UUID NOT NULL, name VARCHAR(50) NOT NULL, task VARCHAR(50) NOT NULL,
+        schedule JSON NOT NULL, last_run_at TIMESTAMP WITHOUT TIME ZONE, total_run_count INTEGER,
+        active BOOLEAN NOT NULL, kwargs JSON, options JSON, PRIMARY KEY (id))""",
+    "mysql": """CREATE TABLE routines (
+        id CHAR(32) NOT NULL, name VARCHAR(50) NOT NULL, task VARCHAR(50) NOT NULL,
+        schedule JSON NOT NULL, last_run_at DATETIME, total_run_count INTEGER,
+        active BOOL NOT NULL, kwargs JSON, options JSON, PRIMARY KEY (id))""",
+    "sqlite": """CREATE TABLE routines (
+        id CHAR(32) NOT NULL, name VARCHAR(50) NOT NULL, task VARCHAR(50) NOT NULL,
+        schedule JSON NOT NULL, last_run_at DATETIME, total_run_count INTEGER,
+        active BOOLEAN NOT NULL, kwargs JSON, options JSON, PRIMARY KEY (id))""",
+}
+INDEXES = (
+    "CREATE INDEX ix_routines_name ON routines (name)",
+    "CREATE INDEX ix_routines_last_run_at ON routines (last_run_at)",
+)
+ROWS = [
+    (UUID(int=1), "report", "report", '{"minute": 0, "hour": 9}', 12, True, '{"a": 1}', None),
+    (UUID(int=2), "poll", "poll", '{"timedelta": 15}', None, False, "{}", '{"queue": "slow"}'),
+    (UUID(int=3), "Poll", "poll", '{"timedelta": 15}', 0, True, None, "{}"),
+]
+RAN = datetime(2025, 7, 1, 12, 30, 15)
+
+
+@pytest.fixture
+def engine(database):
+    engine = make_engine(database)
+    yield engine
+    engine.dispose()
+
+
+def fill(engine, rows=ROWS, create=None):
+    dialect = engine.dialect.name
+    with engine.begin() as connection:
+        connection.exec_driver_sql(create or EARLIER[dialect])
+        for statement in INDEXES if create is None else ():
+            connection.exec_driver_sql(statement)
+        for id_, name, task, schedule, count, active, kwargs, options in rows:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO routines (id, name, task, schedule, last_run_at, total_run_count,"
+                    " active, kwargs, options) VALUES (:id, :name, :task, :schedule, :ran, :count,"
+                    " :active, :kwargs, :options)"
+                ),
+                {
+                    "id": str(id_) if create or dialect == "postgresql" else id_.hex,
+                    "name": name,
+                    "task": task,
+                    "schedule": schedule,
+                    "ran": RAN if dialect != "sqlite" else str(RAN),
+                    "count": count,
+                    "active": active,
+                    "kwargs": kwargs,
+                    "options": options,
+                },
+            )
+
+
+def table(engine):
+    with engine.connect().execution_options(reading=True) as connection:
+        rows = connection.execute(sa.select(routines).order_by(routines.c.id))
+        return [dict(row) for row in rows.mappings()]
+
+
+def columns(engine):
+    found = sa.inspect(engine).get_columns("routines")
+    return {column["name"]: str(column["type"]) for column in found}
+
+
+def test_a_start_on_an_empty_database_creates_every_table_once(engine):
+    assert "created the tables" == migrations.migrate(engine)
+    assert migrations.migrate(engine) is None
+
+    migrations.verify(engine)
+    assert {table.name for table in metadata.sorted_tables} <= set(
+        sa.inspect(engine).get_table_names()
+    )
+
+
+def test_schedulers_that_start_at_once_create_the_tables_once(database):
+    done, faults = [], []
+
+    def start():
+        engine = make_engine(database)
+        try:
+            done.append(migrations.migrate(engine))
+        except Exception as fault:  # noqa: BLE001  told by the assertion below
+            faults.append(fault)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == faults
+    assert ["created the tables"] == [what for what in done if what]
+
+
+def test_the_earlier_packages_table_is_upgraded_and_keeps_every_row_and_value(engine):
+    fill(engine)
+
+    assert "upgraded the table routines" == migrations.migrate(engine)
+
+    rows = table(engine)
+    assert [id_ for id_, *_ in ROWS] == [row["id"] for row in rows]
+    assert [name for _, name, *_ in ROWS] == [row["name"] for row in rows]
+    assert [12, None, 0] == [row["total_run_count"] for row in rows]
+    assert [True, False, True] == [row["active"] for row in rows]
+    assert {RAN.replace(tzinfo=UTC)} == {row["last_run_at"] for row in rows}
+    assert {"code"} == {row["origin"] for row in rows}
+    assert columns(engine).keys() == routines.c.keys() or set(columns(engine)) == set(
+        routines.c.keys()
+    )
+    assert migrations.migrate(engine) is None
+
+
+def test_an_upgraded_table_has_the_types_and_indexes_of_a_new_one(database, engine):
+    fill(engine)
+    migrations.migrate(engine)
+    upgraded = columns(engine)
+    indexes = {index["name"] for index in sa.inspect(engine).get_indexes("routines")}
+    with engine.begin() as connection:
+        metadata.drop_all(connection)
+
+    migrations.migrate(engine)
+
+    assert columns(engine) == upgraded
+    assert {index["name"] for index in sa.inspect(engine).get_indexes("routines")} == indexes
+
+
+def test_upgraded_routines_run_and_keep_the_phase_of_their_last_run(database, engine):
+    fill(engine)
+    migrations.migrate(engine)
+    clock = SettableClock(datetime.now(UTC))
+    beat = ManualBeat(database, clock, scheduler_removed_routines="keep")
+    beat.start()
+    beat.run()
+
+    sent = beat.advance(31)
+
+    assert {"Poll"} == {run.routine_name for run in sent} - {"report"}
+    for run in sent:
+        since = run.scheduled_for - RAN.replace(tzinfo=UTC)
+        assert timedelta(0) == since % timedelta(seconds=15)
+    beat.kill()
+
+
+def test_a_bare_insert_works_after_an_upgrade(engine):
+    fill(engine)
+    migrations.migrate(engine)
+
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO routines (name, task, schedule) VALUES ('new', 'new', :schedule)"),
+            {"schedule": '{"timedelta": 60}'},
+        )
+
+    new = next(row for row in table(engine) if row["name"] == "new")
+    assert (True, 0, None) == (new["active"], new["total_run_count"], new["origin"])
+
+
+def test_duplicate_names_are_listed_and_nothing_is_changed(engine):
+    fill(engine, [*ROWS, (uuid4(), "poll", "poll", '{"timedelta": 1}', 1, True, None, None)])
+    before = columns(engine)
+
+    with pytest.raises(SchemaError, match=r"'poll' \(2 rows\)"):
+        migrations.migrate(engine)
+
+    assert before == columns(engine)
+    assert "routine_runs" not in sa.inspect(engine).get_table_names()
+
+
+def test_a_table_of_that_name_which_is_not_ours_is_refused_and_left_alone(engine):
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE routines (id INTEGER, steps INTEGER)")
+
+    with pytest.raises(SchemaError, match="belongs to something else"):
+        migrations.migrate(engine)
+
+    assert {"id", "steps"} == set(columns(engine))
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'uuid'")  # SQLAlchemy 1.4
+def test_ids_of_mariadbs_own_uuid_type_are_kept(mariadb):
+    engine = make_engine(mariadb)
+    fill(engine, create=EARLIER["mysql"].replace("CHAR(32)", "UUID"))
+
+    migrations.migrate(engine)
+
+    assert [id_ for id_, *_ in ROWS] == [row["id"] for row in table(engine)]
+    engine.dispose()
+
+
+def test_tables_that_are_missing_are_named_where_somebody_else_makes_them(engine):
+    with pytest.raises(SchemaError, match="create_table"):
+        migrations.verify(engine)
+
+
+def test_a_newer_version_of_the_tables_is_refused(engine):
+    migrations.migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE routine_schema SET version = 999"))
+
+    with pytest.raises(SchemaError, match="999"):
+        migrations.migrate(engine)
