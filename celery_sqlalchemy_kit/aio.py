@@ -217,8 +217,6 @@ def _interruptible(coroutine: Coroutine[Any, Any, T], call: _Call[T]) -> Generat
 
 
 class _Loop:
-    """An event loop on a daemon thread."""
-
     def __init__(self) -> None:
         environment: str = detect_environment()  # type: ignore[no-untyped-call]
         if environment != "default":
@@ -266,15 +264,12 @@ class _Loop:
 
 
 class _Here:
-    """The loop of this process, if it has one."""
-
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.loop: _Loop | None = None
         self._inherited: list[_Loop | None] = []
 
     def get_loop(self) -> _Loop:
-        """Under the lock."""
         if self.loop is None:
             self.loop = _Loop()
         if self.loop.thread is threading.current_thread():
@@ -285,8 +280,8 @@ class _Here:
         return self.loop
 
     def after_fork(self) -> None:
-        """In the child: the parent's thread is not here. Its loop is kept, unused: collected, it
-        would take the parent's registrations out of the selector that both share."""
+        """The parent's loop is kept in the child, unused: once collected, it would take the
+        parent's registrations out of the selector that both share."""
         self._inherited.append(self.loop)
         self.lock, self.loop = threading.Lock(), None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -24,11 +25,11 @@ class Unreadable(ValueError):
 
 def _number(low: float, high: float, *, whole: bool, what: str) -> Reader:
     def read(value: Any) -> float | int:
-        if isinstance(value, timedelta):
+        if isinstance(value, timedelta) and not whole:
             value = value.total_seconds()
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise Unreadable(what) from None
         if isinstance(value, bool) or not math.isfinite(number) or not low <= number <= high:
             raise Unreadable(what)
@@ -189,17 +190,15 @@ class Settings:
         for setting in fields(cls):
             found = _find(setting.name, setting.metadata["also"], conf, environ)
             if found is None:
+                if scheduler and setting.name == "scheduler_db_uri":
+                    faults.append(MISSING_URL)
                 continue
             where, value = found
             try:
                 values[setting.name] = setting.metadata["read"](value)
             except Unreadable as allowed:
-                shown = "a URL" if setting.name.endswith("_uri") else repr(value)
-                if setting.name.endswith("_uri"):
-                    shown = repr(shown_url(value))
+                shown = repr(shown_url(value) if setting.name.endswith("_uri") else value)
                 faults.append(f"{where} = {shown}: allowed is {allowed}")
-        if scheduler and "scheduler_db_uri" not in values and not faults:
-            faults.append(MISSING_URL)
         if faults:
             raise SettingsError(faults)
         return cls(**values)
@@ -236,19 +235,28 @@ def zone_name(app: Any) -> str:
         return str(app.conf.timezone)
     if app.conf.enable_utc:
         return "UTC"
-    named = os.environ.get("TZ") or os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
-    return named or "UTC"
+    named = os.environ.get("TZ", "").removeprefix(":") or "/etc/localtime"
+    if not named.startswith("/"):
+        return named
+    return os.path.realpath(named).partition("zoneinfo/")[2] or "UTC"
 
 
 def shown_url(value: Any) -> str:
     """A database URL as it may be shown: never with its password.
 
-    Text that is no URL is cut down to its scheme, as the password could stand anywhere in it.
+    Text that is no URL, or one that was read otherwise than it was meant (an ``@`` outside of
+    the credentials), is cut down to its scheme, as the password could stand anywhere in it.
     """
     try:
         url = value if isinstance(value, URL) else make_url(str(value).strip())
     except (ArgumentError, ValueError):
-        scheme, found, _ = str(value).partition("://")
-        return f"{scheme}://…" if found else "…"
+        return _scheme(str(value))
+    if "@" in f"{url.host}{url.database}{url.query}":
+        return _scheme(f"{url.drivername}://")
     query = {k: "***" if "pass" in k.lower() else v for k, v in url.query.items()}
     return url.set(query=query).render_as_string(hide_password=True)
+
+
+def _scheme(text: str) -> str:
+    found = re.match(r"\s*(\w[\w+]*)://", text)
+    return f"{found[1]}://…" if found else "…"

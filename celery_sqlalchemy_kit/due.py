@@ -8,7 +8,7 @@ anything else stands for an order by hand.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from .clock import UTC
@@ -68,7 +68,7 @@ def decide(routine: Routine, now: datetime, limits: Limits) -> Decision:
         return _plan(routine, now, limits)
     pending = routine.occurrence_at
     if pending is None or routine.next_run_at != due_at(routine, pending):
-        return _by_hand(routine, now)
+        return _by_hand(routine, now, limits)
     return _backlog(routine, pending, now, limits)
 
 
@@ -85,7 +85,10 @@ def due_at(routine: Routine, occurrence: datetime) -> datetime:
         span = min(span, following - occurrence)
     seed = f"{routine.id}/{microseconds(occurrence)}".encode()
     fraction = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big")
-    return occurrence + MOMENT * ((span // MOMENT) * fraction >> 64)
+    try:
+        return occurrence + MOMENT * ((span // MOMENT) * fraction >> 64)
+    except OverflowError:  # past the year 9999
+        return occurrence
 
 
 def first_after(routine: Routine, after: datetime, anchor: datetime | None) -> datetime | None:
@@ -105,10 +108,12 @@ def _backlog(routine: Routine, oldest: datetime, now: datetime, limits: Limits) 
     late = min(now, limits.busy_since or now) - due_at(routine, oldest) > limits.misfire_grace
     cause = Cause.CATCH_UP if late else Cause.SCHEDULE
     most = _most(routine, limits) if late else limits.catch_up_limit
-    if routine.max_runs is not None:
-        most = min(most, max(0, routine.max_runs - routine.total_run_count))
-    running = _newest(routine, oldest, until, most)
-    missed = _before(routine, oldest, until, running, _reason(routine, late=late))
+    if _runs_left(routine) == 0:
+        return _decision(routine, (), (), None)
+    chosen = _newest(routine, oldest, until, most)
+    missed = _before(routine, oldest, until, chosen, _reason(routine, late=late))
+    # After the last run that is left to it the routine is over: what would follow never was.
+    running = chosen[: _runs_left(routine)]
     after = _pending_after(routine, until, oldest, len(running))
     occurrences = tuple(Occurrence(instant, cause) for instant in running)
     return _decision(routine, occurrences, missed, after)
@@ -133,7 +138,9 @@ def _most(routine: Routine, limits: Limits) -> int:
 
 
 def _reason(routine: Routine, *, late: bool) -> str:
-    return f"late: catch_up = {routine.catch_up.value}" if late else "more than the catch-up limit"
+    if late and routine.catch_up is not CatchUp.ALL:
+        return f"late: catch_up = {routine.catch_up.value}"
+    return "more than the catch-up limit"
 
 
 def _newest(routine: Routine, oldest: datetime, until: datetime, most: int) -> list[datetime]:
@@ -150,10 +157,14 @@ def _newest(routine: Routine, oldest: datetime, until: datetime, most: int) -> l
 
 
 def _before(
-    routine: Routine, oldest: datetime, until: datetime, running: list[datetime], reason: str
+    routine: Routine, oldest: datetime, until: datetime, chosen: list[datetime], reason: str
 ) -> tuple[Missed, ...]:
     """The record of what of a backlog does not run: all of it before the first that does."""
-    last = running[0] - MOMENT if running else until
+    return _record(routine, oldest, chosen[0] - MOMENT if chosen else until, reason)
+
+
+def _record(routine: Routine, oldest: datetime, last: datetime, reason: str) -> tuple[Missed, ...]:
+    """The record of *oldest* and all that came after it, at or before *last*."""
     if last < oldest:
         return ()
     newest = routine.schedule.latest(last, after=oldest, anchor=oldest) or oldest
@@ -161,13 +172,21 @@ def _before(
     return (Missed(oldest, newest, count, reason),)
 
 
-def _by_hand(routine: Routine, now: datetime) -> Decision:
-    """Somebody set ``next_run_at``: run once, and leave the routine's own rhythm as it is."""
-    ordered = routine.next_run_at or now
-    pending = routine.occurrence_at
-    if pending is None or pending > now:
-        pending = first_after(routine, now, pending or _anchor(routine, now))
-    return _decision(routine, (Occurrence(ordered, Cause.MANUAL),), (), pending)
+def _by_hand(routine: Routine, now: datetime, limits: Limits) -> Decision:
+    """Somebody set ``next_run_at``: run once, and leave the routine's own rhythm as it is.
+
+    If it was off or edited at the same time, that is settled with it.
+    """
+    ordered = (Occurrence(routine.next_run_at or now, Cause.MANUAL),)
+    pending, off = routine.occurrence_at, routine.paused_at is not None
+    if pending is None or (pending > now and not off):
+        since = max(now, routine.last_run_at or _EARLIEST)
+        after = _pending_after(routine, since, pending or _anchor(routine, since), 0)
+        return _decision(routine, ordered, (), after)
+    if not off and _stands(routine, pending):
+        return _decision(routine, ordered, (), pending)
+    planned = _plan(routine, now, limits)
+    return replace(planned, occurrences=planned.occurrences + ordered)
 
 
 def _plan(routine: Routine, now: datetime, limits: Limits) -> Decision:
@@ -176,27 +195,68 @@ def _plan(routine: Routine, now: datetime, limits: Limits) -> Decision:
     Counted from the edit and not from *now*, so that an occurrence which falls between the two
     is late, not lost.
     """
-    since = max(routine.edited_at or now, routine.last_run_at or _EARLIEST)
+    edited = routine.edited_at or now
+    since = max(edited, routine.last_run_at or _EARLIEST)
     pending = routine.occurrence_at
+    if pending is not None and pending <= since and _stays(routine, pending, edited, now):
+        return _decision(routine, (), (), pending)
     anchor = pending or _anchor(routine, since)
     settled, missed = _settle(routine, now, limits)
     after = _pending_after(routine, since, anchor, len(settled))
     return _decision(routine, settled, missed, after)
 
 
+def _stays(routine: Routine, pending: datetime, edited: datetime, now: datetime) -> bool:
+    """Whether the edit leaves the pending occurrence what it is: to come, or put off by jitter."""
+    to_come = pending > edited or due_at(routine, pending) > now
+    return to_come and routine.paused_at is None and _stands(routine, pending)
+
+
 def _settle(
     routine: Routine, now: datetime, limits: Limits
 ) -> tuple[tuple[Occurrence, ...], tuple[Missed, ...]]:
     """The occurrence that was pending before the edit, if it had come by then: it runs if it is
-    within the grace and the routine was never off, else it is missed. Time off is nobody's."""
-    pending, edited = routine.occurrence_at, routine.edited_at or now
-    if pending is None or pending > (routine.paused_at or edited):
+    within the grace, within the bounds and the routine was never off, else it is missed. Time
+    off is nobody's.
+
+    Others that had come as well are missed; they are counted by the schedule as it stands now,
+    as the one before the edit is not known any more.
+    """
+    pending, until = routine.occurrence_at, routine.paused_at or routine.edited_at or now
+    if pending is None or pending > until:
         return (), ()
     if routine.paused_at is not None:
-        return (), (Missed(pending, pending, 1, "paused"),)
-    if min(now, limits.busy_since or now) - pending > limits.misfire_grace:
-        return (), (Missed(pending, pending, 1, "edited"),)
-    return (Occurrence(pending, Cause.SCHEDULE),), ()
+        return (), _record(routine, pending, until, "paused")
+    late = min(now, limits.busy_since or now) - due_at(routine, pending)
+    if late > limits.misfire_grace or not _in_bounds(routine, pending):
+        return (), _record(routine, pending, until, "edited")
+    following = routine.schedule.next_after(pending, anchor=pending)
+    others = () if following is None else _record(routine, following, until, "edited")
+    return (Occurrence(pending, Cause.SCHEDULE),), others
+
+
+def _stands(routine: Routine, pending: datetime) -> bool:
+    """Whether *pending* is an occurrence of the routine as it is now, after an edit perhaps."""
+    before = pending - MOMENT
+    return _in_bounds(routine, pending) and pending == routine.schedule.next_after(
+        before, anchor=pending
+    )
+
+
+def _in_bounds(routine: Routine, occurrence: datetime) -> bool:
+    """Whether the routine's bounds let an occurrence run."""
+    return (
+        (routine.starts_at is None or occurrence >= routine.starts_at)
+        and (routine.ends_at is None or occurrence <= routine.ends_at)
+        and _runs_left(routine) != 0
+    )
+
+
+def _runs_left(routine: Routine) -> int | None:
+    """How many runs ``max_runs`` leaves; None: no end of them."""
+    if routine.max_runs is None:
+        return None
+    return max(0, routine.max_runs - routine.total_run_count)
 
 
 def _anchor(routine: Routine, otherwise: datetime) -> datetime:
@@ -207,7 +267,8 @@ def _anchor(routine: Routine, otherwise: datetime) -> datetime:
 def _pending_after(
     routine: Routine, after: datetime, anchor: datetime, claimed: int
 ) -> datetime | None:
-    if routine.max_runs is not None and routine.total_run_count + claimed >= routine.max_runs:
+    left = _runs_left(routine)
+    if left is not None and claimed >= left:
         return None
     return first_after(routine, after, anchor)
 

@@ -31,7 +31,7 @@ class Outage:
             logger.error(
                 "routines: %s cannot be reached, nothing is dispatched until it can: %s",
                 self._what,
-                error,
+                " ".join(str(error).split()),  # drivers tell theirs in several lines
             )
         self._seconds = min(LONGEST_SECONDS, self._seconds * 2)
         return self._seconds * random.uniform(0.5, 1.0)  # noqa: S311  spreads retries, no secret

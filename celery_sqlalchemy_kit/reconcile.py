@@ -84,6 +84,8 @@ def plan(
     new = [routine for name, routine in code.items() if name not in table]
     both = [(table[name], routine) for name, routine in code.items() if name in table]
     gone = [row for row in table.values() if row.name not in code and _undeclared(row, known_tasks)]
+    if removal == "keep":
+        gone = []
     held = tuple(row.name for row in gone if row.name in elsewhere)
     gone = [row for row in gone if row.name not in elsewhere]
     spared: tuple[str, ...] = ()
@@ -120,14 +122,16 @@ def _undeclared(row: Stored, known_tasks: Collection[str]) -> bool:
 
 
 def in_json(routine: Declared) -> dict[str, str]:
-    """The fields of a declaration as canonical JSON."""
+    """The fields of a declaration as JSON."""
     values = {
         "schedule": routine.schedule.to_json(),
         "args": list(routine.args),
         "kwargs": dict(routine.kwargs),
         "options": dict(routine.options),
     }
-    return {field: json.dumps(value, sort_keys=True) for field, value in values.items()}
+    # There and back first: keys of several types, which become text, cannot be sorted.
+    plain = json.loads(json.dumps(values))
+    return {field: json.dumps(value, sort_keys=True) for field, value in plain.items()}
 
 
 def _follow(row: Stored, routine: Declared) -> dict[str, str]:
@@ -137,25 +141,23 @@ def _follow(row: Stored, routine: Declared) -> dict[str, str]:
         return {}
     changed = {}
     for field, code in in_json(routine).items():
-        database = canonical(field, row.fields[field])
-        unedited = field in taken and canonical(field, json.dumps(taken[field])) == database
-        if unedited and canonical(field, code) != database:
+        database = row.fields[field]
+        unedited = field in taken and _same(field, json.dumps(taken[field]), database)
+        if unedited and not _same(field, code, database):
             changed[field] = code
     return changed
 
 
 def _drift(row: Stored, routine: Declared) -> list[Drift]:
-    code = {field: canonical(field, text) for field, text in in_json(routine).items()}
-    database = {field: canonical(field, row.fields[field]) for field in FIELDS}
     return [
-        Drift(row.name, field, code[field], database[field])
-        for field in FIELDS
-        if code[field] != database[field]
+        Drift(row.name, field, canonical(field, code), canonical(field, row.fields[field]))
+        for field, code in in_json(routine).items()
+        if not _same(field, code, row.fields[field])
     ]
 
 
 def canonical(field: str, text: str | None) -> str:
-    """A JSON value in the one form in which equal values are equal text."""
+    """A JSON value in one form; of a schedule as it is written, see `_same`."""
     value = _decoded(text)
     if field == "schedule":
         with suppress(ScheduleError):
@@ -165,10 +167,18 @@ def canonical(field: str, text: str | None) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+def _same(field: str, one: str | None, other: str | None) -> bool:
+    """Whether two JSON values mean the same: ``{"minute": "0"}`` is ``{"minute": 0}``."""
+    if field == "schedule":
+        with suppress(ScheduleError):
+            return schedules.from_json(_decoded(one)) == schedules.from_json(_decoded(other))
+    return canonical(field, one) == canonical(field, other)
+
+
 def _decoded(text: str | None) -> Any:
     if text is None:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

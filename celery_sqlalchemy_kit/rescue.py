@@ -20,8 +20,9 @@ MOST_ATTEMPTS = 5
 class Stranded:
     """A claimed run that is still unpublished, and how its routine stands now.
 
-    ``following`` is the routine's occurrence after it; ``present`` and ``active`` tell whether
-    the routine is still there and switched on.
+    ``following`` is the routine's occurrence after it, None if none will ever follow; ``present``
+    and ``active`` tell whether the routine is still there and switched on. ``claimed_at`` is when
+    it was last claimed: what was late already when it was claimed waits since then.
     """
 
     scheduled_for: datetime
@@ -33,6 +34,7 @@ class Stranded:
     active: bool
     catch_up: CatchUp
     following: datetime | None
+    claimed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,25 @@ class Verdict:
 def judge(run: Stranded, now: datetime, misfire_grace: timedelta) -> Verdict:
     """Publish it, or say why not.
 
-    It runs only while its routine is there and active (an order by hand excepted), and ends
-    ``missed`` at the earliest of its ``expires``, its routine's next occurrence (once it is
-    later than the grace, and unless all are to be caught up) and 24 hours.
+    It runs only while its routine is there and active (an order by hand excepted, and the last
+    run of a routine that is over and turned inactive with it), and ends ``missed`` at the
+    earliest of its ``expires``, its routine's next occurrence (once it is later than the grace,
+    and unless all are to be caught up) and 24 hours.
     """
     by_hand = run.cause in (Cause.MANUAL, Cause.BACKFILL)
-    if not by_hand and not (run.present and run.active):
+    over = run.following is None
+    if not by_hand and not (run.present and (run.active or over)):
         return Verdict(State.SKIPPED, "inactive" if run.present else "removed")
     if run.fault is not None and run.publish_attempts >= MOST_ATTEMPTS:
         return Verdict(State.MISSED, f"not publishable: {run.fault}")
     late = now - run.scheduled_for
-    expires = expiry(run.scheduled_for, run.options)
+    since = run.scheduled_for
+    if run.cause is not Cause.SCHEDULE:
+        since = max(since, run.claimed_at or since)
+    expires = expiry(since, run.options)
     if expires is not None and expires <= now:
         return Verdict(State.MISSED, "expired before it could be published")
-    if late > LONGEST_WAIT:
+    if now - since > LONGEST_WAIT:
         return Verdict(State.MISSED, "not published within 24 hours")
     overtaken = run.following is not None and run.following <= now and late > misfire_grace
     if overtaken and not by_hand and run.catch_up is not CatchUp.ALL:
@@ -71,7 +78,10 @@ def expiry(scheduled_for: datetime, options: Mapping[str, Any]) -> datetime | No
     """When the option ``expires`` (seconds, or an ISO 8601 instant) makes a run worthless."""
     expires = options.get("expires")
     if isinstance(expires, (int, float)) and not isinstance(expires, bool):
-        return scheduled_for + timedelta(seconds=expires)
+        try:
+            return scheduled_for + timedelta(seconds=expires)
+        except (OverflowError, ValueError):  # past the year 9999; not a number
+            return None
     if isinstance(expires, str):
         try:
             instant = datetime.fromisoformat(expires.replace("Z", "+00:00"))

@@ -113,7 +113,8 @@ class ManualBeat:
                 continue
             if left <= 0:
                 return self.publisher.sent[before:]
-            step = min(seconds, left)
+            # Less than a microsecond would not move the clock at all.
+            step = max(min(seconds, left), 1e-6)
             self.clock.advance(step)
             left -= step
 

@@ -18,7 +18,7 @@ import processes as child_processes
 import pytest
 import servers
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 
 #: What the tests ran with, for the summary: names and versions.
 RAN_WITH = {
@@ -85,6 +85,21 @@ def processes(tmp_path) -> child_processes.Processes:
     started = child_processes.Processes(tmp_path)
     yield started
     started.kill()
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_outlives_its_test():
+    """Dispose every engine that the test used; Python 3.13 warns of SQLite connections left open."""
+    used = set()
+
+    def remember(connection):
+        used.add(connection.engine)
+
+    sa.event.listen(Engine, "begin", remember)
+    yield
+    sa.event.remove(Engine, "begin", remember)
+    for engine in used:
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -261,7 +261,7 @@ def test_a_coroutine_that_will_not_end_is_given_up_after_the_grace(interrupt, mo
     assert "still runs" in caplog.text
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ConnectionError])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, LookupError])
 def test_what_else_interrupts_the_wait_cancels_the_coroutine_and_is_raised(interrupt, error):
     seen = []
 
@@ -280,25 +280,29 @@ def test_what_else_interrupts_the_wait_cancels_the_coroutine_and_is_raised(inter
 
 def test_a_call_interrupted_before_its_first_step_ends_too(monkeypatch):
     """The signal may strike at any instruction of the waiting thread."""
-    steps = []
+    steps, held, free = [], threading.Event(), threading.Event()
+    wait = aio._Call.wait
 
     def interrupted(call):
-        monkeypatch.undo()
+        if threading.current_thread() is not threading.main_thread():
+            return wait(call)
+        soon = call._soon
+        # The loop is busy until both the start and the cancellation are queued.
+        call._soon = lambda cancel: (soon(cancel), free.set())
         raise SoftTimeLimitExceeded
 
     async def body():
         steps.append(1)
         await for_ever()
 
-    held, free = threading.Event(), threading.Event()
-    blocked = threading.Thread(target=aio.run, args=(lambda: hold(held, free),))
-    blocked.start()
-    assert held.wait(10)
     monkeypatch.setattr(aio._Call, "wait", interrupted)
-    threading.Timer(0, free.set).start()
-    with pytest.raises(SoftTimeLimitExceeded):
-        aio.run(body)
-    blocked.join(10)
+    with ThreadPoolExecutor(1) as threads:
+        holding = threads.submit(aio.run, lambda: hold(held, free))
+        assert held.wait(10)
+        with pytest.raises(SoftTimeLimitExceeded):
+            aio.run(body)
+        holding.result(10)
+    assert steps == []
 
 
 async def hold(held, free):

@@ -25,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
-properties = settings(deadline=None, database=None, max_examples=150)
+properties = settings(deadline=None, database=None, max_examples=100)
 
 
 def utc(*when):
@@ -37,6 +37,7 @@ def going(schedule, after, until):
     found = []
     at = schedule.next_after(after)
     while at is not None and at <= until:
+        assert at > (found[-1] if found else after)
         found.append(at)
         at = schedule.next_after(at)
     return found
@@ -113,8 +114,8 @@ CASES = [
 @cache
 def walls(zone, middle):
     """Each minute of real time about *middle*, and the wall that the zone shows at it."""
-    begin = middle - 3 * DAY
-    minutes = [begin + number * MINUTE for number in range(6 * 1440)]
+    begin = middle - 2 * DAY
+    minutes = [begin + number * MINUTE for number in range(4 * 1440)]
     return [(at, at.astimezone(ZoneInfo(zone)).replace(tzinfo=None)) for at in minutes]
 
 
@@ -156,7 +157,7 @@ def test_about_a_change_of_clocks_it_is_due_as_by_hand(case, zone, middle):
 
     assert expected == going(schedule, begin, end)
     assert len(expected) == schedule.count(after=begin, until=end)
-    for number in range(4 * 24):
+    for number in range(3 * 24):
         at = begin + number * HOUR + (number % 3 - 1) * timedelta(microseconds=1)
         if at < begin:
             continue

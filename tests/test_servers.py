@@ -23,13 +23,19 @@ def test_each_test_gets_an_empty_database(connection, again):
     connection.execute(sa.text("CREATE TABLE left_over (id INTEGER)"))
 
 
-def test_a_database_goes_although_somebody_is_connected(database):
-    engine = sa.create_engine(database, future=True)
-    left_open = engine.connect()
-    left_open.execute(sa.text("SELECT 1"))
+@pytest.fixture
+def left_open():
+    """Connections that outlive the database, if the test asks for this fixture first."""
+    connections = []
+    yield connections
+    for connection in connections:
+        connection.invalidate()
+        connection.close()
 
-    left_open.detach()
-    engine.dispose()
+
+def test_a_database_goes_although_somebody_is_connected(left_open, database):
+    left_open.append(sa.create_engine(database, future=True).connect())
+    left_open[0].execute(sa.text("SELECT 1"))
 
 
 @pytest.mark.parametrize("again", [1, 2])

@@ -8,21 +8,34 @@ column that people own clears ``error``. PostgreSQL also notifies, once a statem
 from __future__ import annotations
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-#: Columns on which the next occurrence depends.
-PLANNED = ("schedule", "active", "jitter", "starts_at", "ends_at", "max_runs")
-#: Columns that people own and whose correction may heal a row.
-OWNED = ("name", "task", "args", "kwargs", "options", "catch_up", "overlap", "description")
+from . import hashes
+from .owned import OWNED, PLANNED
 
 CHANNEL = "routines"
 #: The setting by which the kit keeps its own statements from waking anybody.
 QUIET = "routines.quiet"
 
 
+# MySQL and MariaDB: SUPER is needed while the binary log is on; no privilege; access denied.
+_REFUSED = frozenset({1419, 1142, 1227})
+
+
 def create(connection: Connection) -> None:
-    """Create the triggers, or replace them."""
-    for statement in statements(connection.dialect.name):
-        connection.exec_driver_sql(statement)
+    """Create the triggers, or replace them.
+
+    Where a user of MySQL or MariaDB may not create any, two columns take their place: see
+    `hashes`.
+    """
+    try:
+        for statement in statements(connection.dialect.name):
+            connection.exec_driver_sql(statement)
+    except DBAPIError as error:
+        cause = error.orig
+        if cause is None or not cause.args or cause.args[0] not in _REFUSED:
+            raise
+        hashes.create(connection)
 
 
 def statements(dialect: str) -> list[str]:

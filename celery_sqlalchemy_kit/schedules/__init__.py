@@ -18,7 +18,7 @@ from . import crontab, interval
 from .crontab import Crontab
 from .fields import FIELDS
 from .interval import Interval
-from .schedule import Schedule, refused, shown
+from .schedule import Schedule, quoted, refused, shown
 
 __all__ = [
     "Crontab",
@@ -82,7 +82,7 @@ def from_json(value: object, *, timezone: str = "UTC") -> Schedule:
             return read(value, timezone)
     for key in value:
         if key not in crontab.KEYS:
-            raise refused(value, f"unknown key {key!r}; allowed are {_KEYS}")
+            raise refused(value, f"unknown key {quoted(key)}; allowed are {_KEYS}")
     raise refused(value, f"says no time; allowed are {_KEYS}")
 
 

@@ -15,7 +15,7 @@ from celery.schedules import crontab as celery_crontab
 from ..clock import as_utc
 from .fields import FIELDS, Fields, Spec, read_fields, read_spec
 from .reckoning import Reckoning, reckoning
-from .schedule import refused, shown
+from .schedule import quoted, refused, shown
 from .zones import zone_named
 
 KEYS = (*FIELDS, "timezone")
@@ -76,7 +76,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Crontab:
     """
     for key in value:
         if key not in KEYS:
-            raise refused(value, f"unknown key {key!r}; allowed are {', '.join(KEYS)}")
+            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
     named: Any = value.get("timezone")
     _check_zone(value, named if "timezone" in value else timezone)
     specs = {name: read_spec(value, name) for name in value if name in FIELDS}

@@ -14,7 +14,7 @@ from typing import Any
 from celery.schedules import schedule as celery_schedule
 
 from ..clock import as_utc
-from .schedule import refused
+from .schedule import quoted, refused
 
 SHORTEST = timedelta(milliseconds=10)
 LONGEST = timedelta(days=36_525)
@@ -67,7 +67,9 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Interval:
     """Read ``{"timedelta": 15}``; *timezone* means nothing to elapsed time."""
     for key in value:
         if key != "timedelta":
-            raise refused(value, f'unknown key {key!r}; {{"timedelta": seconds}} has no other')
+            raise refused(
+                value, f'unknown key {quoted(key)}; {{"timedelta": seconds}} has no other'
+            )
     return _interval(value["timedelta"], value)
 
 

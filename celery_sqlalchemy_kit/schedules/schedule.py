@@ -41,15 +41,19 @@ def refused(value: object, fault: str) -> ScheduleError:
 
 
 def shown(value: object) -> str:
-    """*value* as JSON where that is possible, in at most 200 characters."""
+    """*value* as JSON where that is possible, in at most 200 characters that any column takes."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        text = _python(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+        text = quoted(value)
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 3] + "..."
+    # JSON may hold half of a surrogate pair, which no encoding does.
+    return text.encode(errors="backslashreplace").decode()
 
 
-def _python(value: object) -> str:
+def quoted(value: object) -> str:
+    """*value* as Python writes it, with the middle left out if it is long."""
     try:
         return _REPR.repr(value)
     except ValueError:  # an int of more digits than Python prints

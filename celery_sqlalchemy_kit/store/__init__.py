@@ -19,6 +19,7 @@ from .. import reconcile
 from ..clock import DATABASE, Clock
 from ..columns import Instant, raw, read_instant, utcnow
 from ..locks import alone
+from ..migrations import hashes
 from ..routines import Declared
 from ..tables import schedulers
 from . import claims, outbox, registry
@@ -38,6 +39,7 @@ class Store:
         self.engine = engine
         self._me = me
         self._clock = clock
+        self._adopts_edits: bool | None = None
         self._claimer = claims.Claimer(me.id, me.namespace, timezone, self._now)
 
     def _now(self) -> sa.ColumnElement[Any]:
@@ -46,7 +48,12 @@ class Store:
         return utcnow() if now is None else sa.literal(now, Instant())
 
     def look(self) -> View:
-        """What there is to do and when; locks nothing."""
+        """What there is to do and when; locks nothing, but where there are no triggers."""
+        if self._adopts_edits is None:
+            self._adopts_edits = hashes.stand_in(self.engine)
+        if self._adopts_edits:
+            with self.engine.begin() as connection:
+                hashes.adopt(connection, self._me.namespace)
         with self.engine.connect().execution_options(reading=True) as connection:
             return outbox.look(connection, self._claimer)
 

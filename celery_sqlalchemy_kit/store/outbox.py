@@ -85,7 +85,7 @@ def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
     connection.execute(runs.update().where(unsent).values(error=fault))
 
 
-_SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "error")
+_SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "claimed_at", "error")
 
 
 def rescue(
@@ -179,6 +179,7 @@ def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | Non
         active=routine is not None and bool(routine["active"]),
         catch_up=CatchUp.ALL if catch_up == CatchUp.ALL.value else CatchUp.LATEST,
         following=_instant(routine["occurrence_at"]) if routine else None,
+        claimed_at=_instant(row["claimed_at"]),
     )
 
 

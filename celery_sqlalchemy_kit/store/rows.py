@@ -58,7 +58,9 @@ def fetched(text: Mapping[str, str | None], timezone: str) -> Fetched:
     try:
         return Fetched(key, text, routine_of(text, timezone), None)
     except (RoutineError, ScheduleError) as fault:
-        return Fetched(key, text, None, str(fault))
+        # JSON may spell half a surrogate pair, which no database takes back as text.
+        told = str(fault).encode("utf-8", "backslashreplace").decode()
+        return Fetched(key, text, None, told)
 
 
 def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
@@ -72,8 +74,8 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
         _check_options(options)
     return Routine(
         id=_uuid(text["id"]),
-        name=text["name"] or "",
-        task=text["task"] or "",
+        name=_name(text, "name"),
+        task=_name(text, "task"),
         schedule=schedules.loads(text["schedule"] or "null", timezone),
         args=tuple(json_column(text, "args", list)),
         kwargs=json_column(text, "kwargs", dict),
@@ -100,7 +102,7 @@ def json_column(text: Mapping[str, str | None], column: str, kind: type[Any]) ->
         return kind()
     try:
         found = json.loads(value)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise RoutineError(f"{column} = {_shown(value)} is no JSON: {fault}") from None
     if found is None:
         return kind()
@@ -120,6 +122,13 @@ def _check_options(options: Mapping[str, Any]) -> None:
     headers = options.get("headers")
     if headers is not None and not isinstance(headers, dict):
         raise RoutineError(f"options: headers = {_shown(repr(headers))}: allowed is an object")
+
+
+def _name(text: Mapping[str, str | None], column: str) -> str:
+    value = text[column]
+    if not value:
+        raise RoutineError(f"{column} = {value!r}: allowed are 1 to 255 characters")
+    return value
 
 
 @lru_cache(maxsize=4096)
