@@ -72,6 +72,6 @@ def as_utc(instant: datetime) -> datetime:
     Raises:
         ValueError: *instant* is naive; which zone it means cannot be known here.
     """
-    if instant.tzinfo is None:
+    if instant.utcoffset() is None:
         raise ValueError(f"a datetime with a time zone is needed, got {instant!r}")
     return instant.astimezone(UTC)

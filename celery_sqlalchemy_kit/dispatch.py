@@ -7,17 +7,26 @@ swallows every failure, and has to be called because others hook into it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from celery import Celery
+from celery import Celery, signals
 from celery.beat import ScheduleEntry
 from celery.result import denied_join_result
 from celery.schedules import BaseSchedule, schedule
 from kombu.exceptions import OperationalError
+
+try:
+    from kombu.exceptions import BatchPublishError
+except ImportError:  # before kombu 5.7, which knows no batches
+
+    class BatchPublishError(Exception):  # type: ignore[no-redef]
+        """In place of kombu's."""
+
 
 from .clock import Clock
 from .routines import Run
@@ -28,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: The header by which a worker knows a message of ours: when its run was claimed, ISO 8601.
 HEADER = "routine_run"
+#: Messages that are sent in one go where the transport can.
+GATHERED = 100
 #: Seconds between probes of a broker that is away.
 PROBE_SECONDS = 1.0
 
@@ -46,11 +57,19 @@ class RunEntry(ScheduleEntry):  # type: ignore[misc]
             schedule=_schedule(held),
             args=list(run.args),
             kwargs=dict(run.kwargs),
-            options=dict(run.options),
+            options=_own(run.options),
             app=app,
         )
         self.run = run
         self.claimed_at = held.claimed_at
+
+
+def _own(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy, for hooks to write into; they write headers."""
+    own = dict(options)
+    if isinstance(own.get("headers"), Mapping):
+        own["headers"] = dict(own["headers"])
+    return own
 
 
 def _schedule(held: Claimed) -> BaseSchedule:
@@ -93,6 +112,8 @@ class Publisher:
         self._probe_at = 0.0
         self._sent: list[UUID] = []
         self._faults: list[tuple[Run, str]] = []
+        self._tried: UUID | None = None
+        self._gathers = False
 
     def ready(self) -> bool:
         """Whether the broker can be published to; one that was away is probed once a second."""
@@ -107,22 +128,58 @@ class Publisher:
 
         After the first failure of the connection the rest is not tried.
         """
-        self._sent, self._faults = [], []
-        for held in claimed:
+        sent: list[UUID] = []
+        self._faults = []
+        for start in range(0, len(claimed), GATHERED):
             if self._away_since is not None or not self.ready():
                 break
             if self._clock.monotonic() - since > self._patience:
                 logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
                 break
+            sent += self._publish_some(claimed[start : start + GATHERED])
+        return Published(tuple(sent), tuple(self._faults))
+
+    def _publish_some(self, claimed: Sequence[Claimed]) -> list[UUID]:
+        """Publish a few runs; with a transport that can, in one go, and then all or none count."""
+        self._sent = []
+        try:
+            with self._gathered():
+                for held in claimed:
+                    if self._away_since is None:
+                        self._apply(held)
+        except self._connection_errors() as error:
+            self._lose(error)
+            return []
+        return self._sent
+
+    def _gathered(self) -> AbstractContextManager[Any]:
+        """Pushes to Redis are gathered by kombu, since 5.7.
+
+        Not where somebody is told of each message: he would be told before it is sent.
+        """
+        self._gathers = getattr(self._producer, "supports_batch_publish", False)
+        self._gathers = self._gathers and not signals.after_task_publish.receivers
+        return self._producer.batch(GATHERED) if self._gathers else nullcontext()
+
+    def _apply(self, held: Claimed) -> None:
+        try:
             self._apply_entry(RunEntry(self._app, held), producer=self._producer)
-        return Published(tuple(self._sent), tuple(self._faults))
+        except Exception as fault:  # noqa: BLE001  a hook's, or Celery 5.2's, as a result is None
+            if self._tried != held.run.id:
+                self._note(held.run, fault)
+
+    def _note(self, run: Run, fault: Exception) -> None:
+        self._faults.append((run, f"{type(fault).__name__}: {fault}"))
 
     def send(self, entry: RunEntry, producer: Any) -> Any:
         """Send the message of one run; called back by ``apply_entry``."""
+        self._tried = entry.run.id
         options = dict(entry.options)
         headers = dict(options.pop("headers", None) or {})
         headers |= {"celery_beat_task": True, HEADER: entry.claimed_at.isoformat()}
         options |= {"headers": headers, "task_id": str(entry.run.id), "producer": producer}
+        if self._gathers:
+            options["retry"] = False  # a new connection would not have what is gathered
         task = self._app.tasks.get(entry.task)
         try:
             # Beat waits for no result: without this the result backend would subscribe to each.
@@ -134,7 +191,7 @@ class Publisher:
         except self._connection_errors() as error:
             self._lose(error)
         except Exception as fault:  # noqa: BLE001  whatever the message makes kombu, a router or a hook raise
-            self._faults.append((entry.run, f"{type(fault).__name__}: {fault}"))
+            self._note(entry.run, fault)
         else:
             self._sent.append(entry.run.id)
             return result
@@ -144,7 +201,7 @@ class Publisher:
         lost: Iterable[type[BaseException]] = ()
         if self._connection is not None:
             lost = self._connection.recoverable_connection_errors
-        return (OperationalError, OSError, *lost)
+        return (OperationalError, BatchPublishError, OSError, *lost)
 
     def _connect(self) -> bool:
         self.close()
@@ -158,7 +215,6 @@ class Publisher:
         make = self._producer_class or self._app.amqp.Producer
         self._connection = connection
         self._producer = make(connection, auto_declare=False)
-        _keep_client(self._producer.channel)
         if self._away_since is not None:
             away = self._clock.monotonic() - self._away_since
             logger.warning("routines: the broker is back after %.0f s", away)
@@ -180,19 +236,4 @@ class Publisher:
         """Drop the connection; says nothing to the broker that could block."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
-            connection.collapse()
-
-
-def _keep_client(channel: Any) -> None:
-    """Let kombu's Redis channel keep one client: it makes one a message, at a quarter of the cost.
-
-    The client is stateless and takes its connections from the channel's own pool either way.
-    Where kombu has no such method everything stays as it is.
-    """
-    make = getattr(channel, "_create_client", None)
-    if make is None:
-        return
-    kept = make()
-    channel._create_client = (  # noqa: SLF001  kombu offers no other place
-        lambda asynchronous=False: make(asynchronous=True) if asynchronous else kept
-    )
+            connection.collect()

@@ -63,10 +63,15 @@ def _entries(app: Celery) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
         yield task.name, entry, False
     listed = app.conf.beat_schedule or {}
     for name, entry in listed.items():
-        yield str(name), entry if isinstance(entry, Mapping) else vars(entry), False
+        yield str(name), entry if isinstance(entry, Mapping) else _attributes(entry), False
     expires = app.conf.result_expires and not app.backend.supports_autoexpire
     if expires and CLEANUP not in listed:
         yield CLEANUP, _cleanup(), True
+
+
+def _attributes(entry: Any) -> Mapping[str, Any]:
+    """Those of a ``ScheduleEntry``; anything else has none that could be stored."""
+    return getattr(entry, "__dict__", {})
 
 
 def _cleanup() -> dict[str, Any]:
@@ -85,29 +90,31 @@ def _declared(name: str, entry: Mapping[str, Any], timezone: str, *, builtin: bo
             raise DeclarationError(
                 f"{what} = {value!r}: allowed are 1 to {_LONGEST_NAME} characters"
             )
-    options = dict(entry.get("options") or {})
+    options = dict(_sent(entry, "options", Mapping, "a dict") or {})
     refused = sorted(REFUSED_OPTIONS & options.keys())
     if refused:
         raise DeclarationError(f"options: {', '.join(refused)} cannot be set")
-    routine = Declared(
+    return Declared(
         name=name,
         task=str(task),
         schedule=schedules.parse(entry.get("schedule"), timezone=timezone),
-        args=tuple(entry.get("args") or ()),
-        kwargs=dict(entry.get("kwargs") or {}),
+        args=tuple(_sent(entry, "args", (list, tuple), "a list or a tuple") or ()),
+        kwargs=dict(_sent(entry, "kwargs", Mapping, "a dict") or {}),
         options=options,
         builtin=builtin,
     )
-    for field in ("args", "kwargs", "options"):
-        _check_json(field, getattr(routine, field))
-    return routine
 
 
-def _check_json(field: str, value: Any) -> None:
+def _sent(entry: Mapping[str, Any], field: str, kind: Any, allowed: str) -> Any:
+    """What is sent with the message, if it can be stored."""
+    value = entry.get(field)
+    if value is not None and not isinstance(value, kind):
+        raise DeclarationError(f"{field} = {value!r}: allowed is {allowed}")
     try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as fault:
+        json.dumps(dict(value) if isinstance(value, Mapping) else value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as fault:
         raise DeclarationError(f"{field} = {value!r} is no JSON: {fault}") from None
+    return value
 
 
 def register(app: Celery, store: Store, settings: Settings, timezone: str) -> Plan:

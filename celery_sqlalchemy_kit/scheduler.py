@@ -121,14 +121,18 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
             self._running.wakeups.wait(seconds)
 
     def _leave(self) -> None:
-        """A clean stop tells the other schedulers, if the database can be told at once."""
+        """A clean stop tells the other schedulers, if the database can be told at once.
+
+        In a thread, as no driver heeds one deadline in every state, SQLite's none at all.
+        """
         if self._running is None:
             return
-        try:
-            with deadline(FAREWELL_SECONDS):
-                self._running.store.leave()
-        except SQLAlchemyError as error:
-            logger.info("routines: stopped without a farewell: %s", error)
+        store = self._running.store
+        farewell = threading.Thread(target=_say_farewell, args=(store,), daemon=True)
+        farewell.start()
+        farewell.join(FAREWELL_SECONDS)
+        if farewell.is_alive():
+            logger.info("routines: stopped without a farewell: the database does not answer")
 
     def apply_async(self, entry: Any, producer: Any = None, **kwargs: Any) -> Any:
         """Send one run's message; called by ``apply_entry``."""
@@ -156,7 +160,13 @@ class _Running:
         timezone = zone_name(app)
         engine = engine_for(url, "scheduler")
         me = Presence(uuid4(), settings.scheduler_namespace, socket.gethostname(), os.getpid())
-        self.store = Store(engine, me, timezone=timezone, clock=clock)
+        self.store = Store(
+            engine,
+            me,
+            timezone=timezone,
+            clock=clock,
+            allowed_tasks=settings.scheduler_allowed_tasks,
+        )
         self.wakeups: Wakeups = wakeups_for(
             engine, engine_for(url, "listener"), notify=settings.scheduler_notify
         )
@@ -188,6 +198,14 @@ class _Running:
         self.wakeups.listen()
         self.loop.begin()
         logger.info("routines: ready; changes are heard of by %s", self.wakeups.how)
+
+
+def _say_farewell(store: Store) -> None:
+    try:
+        with deadline(FAREWELL_SECONDS):
+            store.leave()
+    except SQLAlchemyError as error:
+        logger.info("routines: stopped without a farewell: %s", error)
 
 
 def _refuse(app: Celery, settings: Settings) -> None:

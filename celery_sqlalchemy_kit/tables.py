@@ -104,7 +104,6 @@ sa.Index(
     postgresql_where=_claimed,
     sqlite_where=_claimed,
 )
-sa.Index("routine_runs_routine", _r.routine_id, _r.scheduled_for)
 
 schedulers = sa.Table(
     "routine_schedulers",

@@ -87,6 +87,11 @@ class SyncTask(Task):  # type: ignore[misc]
             cls.track_started, cls.tracks_its_start = False, True
         return app
 
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.app.finalized:
+            self.app.finalize(auto=True)  # until then the app has none of our tasks
+        return super().apply(*args, **kwargs)
+
     def retry(
         self, args: Any = None, kwargs: Any = None, exc: Any = None, *rest: Any, **options: Any
     ) -> Any:

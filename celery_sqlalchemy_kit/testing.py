@@ -78,7 +78,13 @@ class ManualBeat:
         self.known_tasks = list(known_tasks)
         self.engine = make_engine(url)
         me = Presence(uuid4(), self.settings.scheduler_namespace, "test", 0)
-        self.store = Store(self.engine, me, timezone=timezone, clock=clock)
+        self.store = Store(
+            self.engine,
+            me,
+            timezone=timezone,
+            clock=clock,
+            allowed_tasks=self.settings.scheduler_allowed_tasks,
+        )
         self.publisher = Recorder()
         self.loop = Loop(self.store, self.publisher, self.settings, clock, self._register)
 

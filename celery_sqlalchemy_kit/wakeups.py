@@ -65,17 +65,21 @@ class DataVersion:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             version = self._version()
-            if version != self._seen:
+            if version not in (None, self._seen):
                 self._seen = version
                 return
             time.sleep(min(left, SQLITE_SECONDS))
 
-    def _version(self) -> int:
-        connection = self._engine.raw_connection()
+    def _version(self) -> int | None:
+        """None: it cannot be had now, as while somebody else has locked the whole file."""
         try:
-            return int(connection.cursor().execute("PRAGMA data_version").fetchone()[0])
-        finally:
-            connection.close()
+            connection = self._engine.raw_connection()
+            try:
+                return int(connection.cursor().execute("PRAGMA data_version").fetchone()[0])
+            finally:
+                connection.close()
+        except (SQLAlchemyError, self._engine.dialect.dbapi.Error):  # type: ignore[union-attr]
+            return None
 
 
 class Notifications:

@@ -15,10 +15,20 @@ from celery.exceptions import Ignore, Reject, Terminated, WorkerLostError
 from celery.worker.request import create_request_cls
 from servers import wait_for
 
-from celery_sqlalchemy_kit import AsyncTask, SyncTask, declarations, history, tables
+from celery_sqlalchemy_kit import AsyncTask, SyncTask, declarations, dispatch, history, tables
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.store.connections import engine_for, make_engine
 from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
+
+
+@pytest.fixture(autouse=True)
+def _workers_leave_logging_alone():
+    @signals.setup_logging.connect
+    def leave(**_):
+        pass
+
+    yield
+    signals.setup_logging.disconnect(leave)
 
 
 @pytest.fixture(autouse=True)
@@ -468,6 +478,10 @@ def test_a_process_on_its_way_out_ends_nothing(task, store_run, stored):
     with pytest.raises(SystemExit):
         trace(task, run_id, raises(SystemExit()))
     assert stored(run_id).state == "running"
+
+
+def test_the_header_is_the_one_that_the_scheduler_sets():
+    assert history.HEADER == dispatch.HEADER
 
 
 def test_connecting_again_adds_no_receiver():

@@ -448,3 +448,13 @@ def test_a_routine_that_is_declared_again_comes_back_as_it_was(beat, clock):
 def text(value):
     """A JSON column's text; some drivers decode JSON by themselves."""
     return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def test_a_row_whose_task_is_not_allowed_gets_an_error_and_the_others_run(beat, clock):
+    both = beat([every(5, name="good"), every(5, name="bad")], scheduler_allowed_tasks=["*.g*"])
+    both.run()
+
+    sent = both.advance(5)
+
+    assert ["good"] == [run.routine_name for run in sent]
+    assert "scheduler_allowed_tasks allows *.g*" in row(both, "bad")["error"]

@@ -6,7 +6,7 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -34,13 +34,19 @@ class Store:
     """The tables, as one scheduler sees them: its namespace, its default zone, its clock."""
 
     def __init__(
-        self, engine: Engine, me: Presence, *, timezone: str = "UTC", clock: Clock = DATABASE
+        self,
+        engine: Engine,
+        me: Presence,
+        *,
+        timezone: str = "UTC",
+        clock: Clock = DATABASE,
+        allowed_tasks: Sequence[str] | None = None,
     ) -> None:
         self.engine = engine
         self._me = me
         self._clock = clock
         self._adopts_edits: bool | None = None
-        self._claimer = claims.Claimer(me.id, me.namespace, timezone, self._now)
+        self._claimer = claims.Claimer(me.id, me.namespace, timezone, self._now, allowed_tasks)
 
     def _now(self) -> sa.ColumnElement[Any]:
         """The present, as an expression: the database's, unless a clock says otherwise."""

@@ -6,7 +6,7 @@ Everything a claim writes, it writes under the lock of the routine's row: a run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,12 +61,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Claimer:
-    """Who claims, for which namespace, in which default zone, by which clock."""
+    """Who claims, for which namespace, in which default zone, by which clock, which tasks."""
 
     id: UUID
     namespace: str
     timezone: str
     now: Callable[[], sa.ColumnElement[Any]]
+    allowed_tasks: Sequence[str] | None
 
 
 def claim(
@@ -87,7 +88,7 @@ def claim(
     claimed: list[Claimed] = []
     last = None
     for text in (*due, *plan):
-        row = fetched(text, claimer.timezone)
+        row = fetched(text, claimer.timezone, claimer.allowed_tasks)
         if row.routine is None:
             writes.fault(row)
             continue

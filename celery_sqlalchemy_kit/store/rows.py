@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -52,11 +53,19 @@ class Fetched:
     fault: str | None
 
 
-def fetched(text: Mapping[str, str | None], timezone: str) -> Fetched:
-    """Decode one row; *text* maps `ROUTINE_COLUMNS` to what stands there."""
+def fetched(
+    text: Mapping[str, str | None], timezone: str, allowed_tasks: Sequence[str] | None = None
+) -> Fetched:
+    """Decode one row; *text* maps `ROUTINE_COLUMNS` to what stands there.
+
+    *allowed_tasks* are the patterns of which a row's task has to match one; None: any task.
+    """
     key = text["id"] or ""
     try:
-        return Fetched(key, text, routine_of(text, timezone), None)
+        routine = routine_of(text, timezone)
+        if allowed_tasks is not None:
+            _check_task(routine.task, allowed_tasks)
+        return Fetched(key, text, routine, None)
     except (RoutineError, ScheduleError) as fault:
         # JSON may spell half a surrogate pair, which no database takes back as text.
         told = str(fault).encode("utf-8", "backslashreplace").decode()
@@ -100,16 +109,25 @@ def json_column(text: Mapping[str, str | None], column: str, kind: type[Any]) ->
     value = text[column]
     if value is None or value == ("{}" if kind is dict else "[]"):
         return kind()
+    allowed = "an object" if kind is dict else "an array"
     try:
         found = json.loads(value)
     except (ValueError, RecursionError) as fault:
-        raise RoutineError(f"{column} = {_shown(value)} is no JSON: {fault}") from None
+        raise RoutineError(
+            f"{column} = {_shown(value)} is no JSON; allowed is {allowed}: {fault}"
+        ) from None
     if found is None:
         return kind()
     if not isinstance(found, kind):
-        allowed = "an object" if kind is dict else "an array"
         raise RoutineError(f"{column} = {_shown(value)}: allowed is {allowed}, in JSON")
     return found
+
+
+def _check_task(task: str, allowed: Sequence[str]) -> None:
+    if not any(fnmatchcase(task, pattern) for pattern in allowed):
+        raise RoutineError(
+            f"task = {_shown(task)}: scheduler_allowed_tasks allows {', '.join(allowed) or 'none'}"
+        )
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -136,7 +154,9 @@ def _uuid(value: str | None) -> UUID:
     try:
         return UUID(value or "")
     except ValueError:
-        raise RoutineError(f"id = {_shown(str(value))} is no UUID") from None
+        raise RoutineError(
+            f"id = {_shown(str(value))} is no UUID; allowed are 32 hex digits, also with dashes"
+        ) from None
 
 
 def _instant(text: Mapping[str, str | None], column: str) -> datetime | None:

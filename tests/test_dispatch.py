@@ -1,0 +1,411 @@
+"""What is published of a claimed run, and what becomes of it when it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from celery.beat import ScheduleEntry, Scheduler
+from celery.schedules import schedule
+from kombu.transport import memory
+from servers import free_port, wait_for
+
+from celery_sqlalchemy_kit import schedules
+from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.dispatch import HEADER, PROBE_SECONDS, Publisher
+from celery_sqlalchemy_kit.routines import Cause, Routine, Run
+from celery_sqlalchemy_kit.store import Claimed
+
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
+CLAIMED_AT = NOON + timedelta(milliseconds=7)
+PATIENCE = timedelta(seconds=5)
+
+
+def add(x=0, y=0):
+    return x + y
+
+
+class Gate:
+    """A way through to a server that a test can close, or leave without answers."""
+
+    def __init__(self, upstream):
+        #: The server: host and port, or the path of a socket.
+        self._upstream = upstream
+        self.port = free_port()
+        self._listener = None
+        self._ends = []
+        self._answers = threading.Event()
+        self._answers.set()
+        self.open()
+
+    def open(self):
+        """Let everything through."""
+        self._answers.set()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def shut(self):
+        """Cut every connection and refuse new ones."""
+        self._close(self._listener)
+        while self._ends:
+            self._close(self._ends.pop())
+        self._answers.set()
+
+    def mute(self):
+        """Keep every connection, take new ones and what they send, and answer nothing."""
+        self._answers.clear()
+
+    def _accept(self, listener):
+        with contextlib.suppress(OSError):
+            while True:
+                near = listener.accept()[0]
+                family = socket.AF_UNIX if isinstance(self._upstream, str) else socket.AF_INET
+                far = socket.socket(family)
+                self._ends += [near, far]
+                far.connect(self._upstream)
+                for pair, held in (((near, far), False), ((far, near), True)):
+                    threading.Thread(target=self._pump, args=(*pair, held), daemon=True).start()
+
+    def _pump(self, source, sink, held):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if held:
+                    self._answers.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            self._close(end)
+
+    @staticmethod
+    def _close(end):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+
+@contextlib.contextmanager
+def gate_to(upstream):
+    gate = Gate(upstream)
+    try:
+        yield gate
+    finally:
+        gate.shut()
+
+
+class Beat(Scheduler):
+    """A beat's scheduler, as far as publishing goes."""
+
+    def __init__(self, app, clock):
+        super().__init__(app, lazy=True)
+        self.publisher = Publisher(
+            app, lambda *args, **kwargs: self.apply_entry(*args, **kwargs), clock, patience=PATIENCE
+        )
+
+    def apply_async(self, entry, producer=None, **kwargs):
+        return self.publisher.send(entry, producer)
+
+
+@pytest.fixture
+def clock():
+    return SettableClock(NOON)
+
+
+@pytest.fixture
+def beat(clock):
+    """Makes the beat of an app that has one task; it is left without a broker in the end."""
+    made = []
+
+    def make(broker="memory://", **conf):
+        app = Celery(broker=broker, set_as_current=False)
+        app.conf.update(conf)
+        app.task(add, name="add")
+        made.append(Beat(app, clock))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.publisher.close()
+        each.app.close()
+    memory.Channel.queues.clear()
+
+
+@pytest.fixture
+def received(beat):
+    """The messages in an in-memory queue: properties, headers, body."""
+
+    def receive(app, queue="celery"):
+        found = []
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            app.amqp.queues[queue](channel).declare()
+            while (message := channel.basic_get(queue, no_ack=True)) is not None:
+                found.append((message.properties, message.headers, message.decode()))
+        return found
+
+    return receive
+
+
+def held(task="add", every=15, claimed_at=CLAIMED_AT, **fields):
+    """A claimed run and the routine that it came from."""
+    routine = Routine(uuid4(), "report", task, schedules.parse(every))
+    run = Run(uuid4(), routine.id, routine.name, task, NOON, Cause.SCHEDULE, **fields)
+    return Claimed(run, claimed_at, routine)
+
+
+def test_the_message_of_a_run_says_whose_it_is_and_carries_what_the_run_does(beat, received, clock):
+    sending = beat()
+    known = held(args=(1,), kwargs={"y": 2}, options={"priority": 3})
+    unknown = held("elsewhere", args=(3,), options={"headers": {"x-team": "us"}, "expires": 60})
+
+    published = sending.publisher.publish([known, unknown], clock.monotonic())
+
+    assert (known.run.id, unknown.run.id) == published.sent
+    assert () == published.faults
+    (first, first_headers, first_body), (_, headers, body) = received(sending.app)
+    assert [(1,), {"y": 2}] == [tuple(first_body[0]), first_body[1]]
+    assert [[3], {}] == body[:2]
+    assert 3 == first["priority"]
+    assert str(known.run.id) == first_headers["id"] == first["correlation_id"]
+    assert ("add", "elsewhere") == (first_headers["task"], headers["task"])
+    assert {CLAIMED_AT.isoformat()} == {first_headers[HEADER], headers[HEADER]}
+    assert CLAIMED_AT == datetime.fromisoformat(headers[HEADER])
+    assert (True, "us") == (headers["celery_beat_task"], headers["x-team"])
+    assert headers["expires"] is not None
+
+
+def test_options_send_a_run_to_another_queue_and_routes_are_followed(beat, received, clock):
+    sending = beat(task_routes={"elsewhere": {"queue": "routed"}})
+
+    sending.publisher.publish(
+        [held(options={"queue": "other"}), held("elsewhere")], clock.monotonic()
+    )
+
+    assert 1 == len(received(sending.app, "other"))
+    assert 1 == len(received(sending.app, "routed"))
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "said"),
+    [
+        ("add", {"options": {"serializer": "nonsense"}}, "nonsense"),
+        ("add", {"options": {"countdown": "soon"}}, "TypeError"),
+        ("add", {"kwargs": {"z": 1}}, "TypeError"),
+        ("elsewhere", {"options": {"expires": "never"}}, "Error: "),
+    ],
+)
+def test_a_message_at_fault_is_noted_and_disturbs_no_other(
+    beat, received, clock, task, fields, said
+):
+    sending = beat()
+    bad = held(task, **fields)
+    good = [held(), held()]
+
+    published = sending.publisher.publish([good[0], bad, good[1]], clock.monotonic())
+
+    assert tuple(each.run.id for each in good) == published.sent
+    ((run, fault),) = published.faults
+    assert bad.run is run
+    assert said in fault
+    assert 2 == len(received(sending.app))
+
+
+def test_a_claim_that_another_scheduler_is_about_to_take_over_is_not_published(
+    beat, received, clock, caplog
+):
+    sending = beat()
+    sending.publisher.ready()
+    claimed_since = clock.monotonic()
+    clock.advance(PATIENCE)
+    assert 1 == len(sending.publisher.publish([held()], claimed_since).sent)
+
+    clock.advance(0.001)
+    published = sending.publisher.publish([held()], claimed_since)
+
+    assert ((), ()) == (published.sent, published.faults)
+    assert 1 == len(received(sending.app))
+    assert "publishing is slow" in caplog.text
+
+
+def test_each_run_gets_an_entry_of_its_own_with_a_schedule_that_hooks_can_read(
+    beat, clock, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        Scheduler, "apply_entry", lambda self, entry, producer=None: seen.append((entry, producer))
+    )
+    sending = beat()
+    options = {"queue": "other"}
+    orphan = Claimed(held().run, CLAIMED_AT)
+
+    sending.publisher.publish([held(every=15, options=options), orphan], clock.monotonic())
+
+    (entry, producer), (other, _) = seen
+    assert isinstance(entry, ScheduleEntry)
+    assert producer is not None
+    assert ("report", "add") == (entry.name, entry.task)
+    assert schedule(15) == entry.schedule
+    assert isinstance(other.schedule, schedule)
+    entry.options["queue"] = "changed"
+    assert {"queue": "other"} == options
+
+
+def as_sentry_does(original):
+    """The wrapper of `Scheduler.apply_entry` by which Sentry Crons hooks into beat."""
+
+    def patched(*args, **kwargs):
+        scheduler, entry = args
+        assert scheduler.app is not None
+        headers = entry.options.pop("headers", {})
+        headers.update({"sentry-monitor-slug": entry.name})
+        entry.options["headers"] = headers
+        return original(*args, **kwargs)
+
+    return patched
+
+
+def test_a_hook_round_apply_entry_keeps_working_and_its_headers_arrive(
+    beat, received, clock, monkeypatch
+):
+    monkeypatch.setattr(Scheduler, "apply_entry", as_sentry_does(Scheduler.apply_entry))
+    sending = beat()
+    run = held(options={"headers": {"x-team": "us"}})
+
+    published = sending.publisher.publish([run], clock.monotonic())
+
+    assert (run.run.id,) == published.sent
+    ((_, headers, _),) = received(sending.app)
+    assert ("report", "us") == (headers["sentry-monitor-slug"], headers["x-team"])
+    assert (str(run.run.id), CLAIMED_AT.isoformat()) == (headers["id"], headers[HEADER])
+    assert {"headers": {"x-team": "us"}} == run.run.options, "the run itself stays as it is"
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_a_hook_that_raises_is_noted_for_its_run_and_disturbs_no_other(
+    beat, received, clock, monkeypatch, sends
+):
+    original = Scheduler.apply_entry
+
+    def apply_entry(self, entry, producer=None):
+        if sends or entry.run is not bad.run:
+            original(self, entry, producer=producer)
+        if entry.run is bad.run:
+            raise LookupError("no such monitor")
+
+    monkeypatch.setattr(Scheduler, "apply_entry", apply_entry)
+    sending = beat()
+    bad, good = held(), held()
+
+    published = sending.publisher.publish([bad, good], clock.monotonic())
+
+    if sends:
+        assert (bad.run.id, good.run.id) == published.sent
+        assert () == published.faults
+    else:
+        assert (good.run.id,) == published.sent
+        assert ((bad.run, "LookupError: no such monitor"),) == published.faults
+    assert len(published.sent) == len(received(sending.app))
+
+
+def test_what_a_hook_swallows_counts_as_unsent(beat, clock, monkeypatch):
+    monkeypatch.setattr(Scheduler, "apply_entry", lambda self, entry, producer=None: None)
+
+    published = beat().publisher.publish([held()], clock.monotonic())
+
+    assert ((), ()) == (published.sent, published.faults)
+
+
+@pytest.fixture
+def redis_gate(redis_url):
+    address = urlsplit(redis_url)
+    with gate_to((address.hostname, address.port)) as gate:
+        # The password is that of a server that asks for none; it must not be shown all the same.
+        gate.url = redis_url.replace(f":{address.port}", f":{gate.port}")
+        yield gate
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.WARNING, "celery_sqlalchemy_kit")
+    return lambda: [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("celery_sqlalchemy_kit")
+    ]
+
+
+def test_a_broker_that_cannot_be_reached_is_said_once_probed_now_and_then_and_said_when_back(
+    beat, redis_gate, clock, said
+):
+    redis_gate.shut()
+    publisher = beat(redis_gate.url).publisher
+
+    assert not publisher.ready()
+    redis_gate.open()
+    assert not publisher.ready(), "no probe before its time"
+    redis_gate.shut()
+    clock.advance(PROBE_SECONDS)
+    assert not publisher.ready()
+    redis_gate.open()
+    clock.advance(PROBE_SECONDS)
+    assert publisher.ready()
+    assert publisher.ready()
+
+    assert 2 == len(said())
+    assert f"127.0.0.1:{redis_gate.port}" in said()[0]
+    assert "cannot be reached, nothing is claimed" in said()[0]
+    assert "the broker is back after 2 s" in said()[1]
+
+
+def test_a_broker_that_goes_away_within_a_batch_is_said_once_and_no_run_is_at_fault(
+    beat, redis_gate, redis_url, clock, said
+):
+    import redis
+
+    sending = beat(redis_gate.url, task_publish_retry=False)
+    assert 1 == len(sending.publisher.publish([held()], clock.monotonic()).sent)
+    redis_gate.shut()
+
+    published = sending.publisher.publish([held(), held(), held()], clock.monotonic())
+
+    assert ((), ()) == (published.sent, published.faults)
+    assert not sending.publisher.ready()
+    assert 1 == len(said())
+    redis_gate.open()
+    clock.advance(PROBE_SECONDS)
+    assert sending.publisher.ready()
+    again = held()
+    assert (again.run.id,) == sending.publisher.publish([again], clock.monotonic()).sent
+    assert 2 == len(said())
+    with redis.Redis.from_url(redis_url) as client:
+        ids = [json.loads(each)["headers"]["id"] for each in client.lrange("celery", 0, -1)]
+    assert str(again.run.id) == ids[0]
+    assert 2 == len(ids)
+
+
+def test_the_password_of_the_broker_is_not_shown(beat, clock, said):
+    publisher = beat(f"redis://:hunter2@127.0.0.1:{free_port()}/0").publisher
+
+    assert not publisher.ready()
+
+    assert 1 == len(said())
+    assert "hunter2" not in said()[0]
+
+
+def test_closing_takes_no_answer_of_the_broker_and_may_be_repeated(beat, redis_gate, clock):
+    sending = beat(redis_gate.url)
+    sending.publisher.publish([held()], clock.monotonic())
+    redis_gate.mute()
+
+    closing = threading.Thread(
+        target=lambda: (sending.publisher.close(), sending.publisher.close())
+    )
+    closing.start()
+
+    wait_for(lambda: not closing.is_alive(), timeout=10, what="the end of close()")
