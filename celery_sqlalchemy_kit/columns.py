@@ -100,12 +100,13 @@ class JsonText(TypeDecorator[str]):
 
 
 def read_instant(text: str) -> datetime:
-    """An instant from the text form ``YYYY-MM-DD HH:MM:SS[.ffffff]``, which is UTC.
+    """An instant from the text form ``YYYY-MM-DD HH:MM:SS[.ffffff]``: UTC, if it says no offset.
 
     Raises:
         ValueError: it is something else.
     """
-    return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC)
+    instant = datetime.fromisoformat(text.strip())
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def name_type() -> sa.types.TypeEngine[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -29,14 +28,12 @@ except ImportError:  # before kombu 5.7, which knows no batches
 
 
 from .clock import Clock
-from .routines import Run
+from .routines import HEADER, Run
 from .schedules import to_celery
 from .store import Claimed
 
 logger = logging.getLogger(__name__)
 
-#: The header by which a worker knows a message of ours: when its run was claimed, ISO 8601.
-HEADER = "routine_run"
 #: Messages that are sent in one go where the transport can.
 GATHERED = 100
 #: Seconds between probes of a broker that is away.
@@ -74,15 +71,6 @@ def _own(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _schedule(held: Claimed) -> BaseSchedule:
     return _UNKNOWN if held.routine is None else to_celery(held.routine.schedule)
-
-
-@dataclass(frozen=True)
-class Published:
-    """What became of a batch; what is in neither was not tried and stays claimed."""
-
-    sent: tuple[UUID, ...]
-    #: Runs whose message is at fault, and why.
-    faults: tuple[tuple[Run, str], ...]
 
 
 class Publisher:
@@ -123,12 +111,17 @@ class Publisher:
             return False
         return self._connect()
 
-    def publish(self, claimed: Sequence[Claimed], since: float) -> Published:
+    def publish(
+        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
+    ) -> list[tuple[Run, str]]:
         """Publish a batch that was claimed at *since*, monotonic seconds.
 
-        After the first failure of the connection the rest is not tried.
+        What has been sent is added to *sent* at once. After the first failure of the connection
+        the rest is not tried. What was neither sent nor at fault stays claimed.
+
+        Returns:
+            the runs whose message is at fault, and why.
         """
-        sent: list[UUID] = []
         self._faults = []
         for start in range(0, len(claimed), GATHERED):
             if self._away_since is not None or not self.ready():
@@ -136,21 +129,23 @@ class Publisher:
             if self._clock.monotonic() - since > self._patience:
                 logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
                 break
-            sent += self._publish_some(claimed[start : start + GATHERED])
-        return Published(tuple(sent), tuple(self._faults))
+            self._publish_some(claimed[start : start + GATHERED], sent)
+        return self._faults
 
-    def _publish_some(self, claimed: Sequence[Claimed]) -> list[UUID]:
+    def _publish_some(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""
-        self._sent = []
+        gathered = self._gathered()
+        self._sent = [] if self._gathers else sent
         try:
-            with self._gathered():
+            with gathered:
                 for held in claimed:
                     if self._away_since is None:
                         self._apply(held)
         except self._connection_errors() as error:
             self._lose(error)
-            return []
-        return self._sent
+        else:
+            if self._gathers:
+                sent += self._sent
 
     def _gathered(self) -> AbstractContextManager[Any]:
         """Pushes to Redis are gathered by kombu, since 5.7.
@@ -228,7 +223,7 @@ class Publisher:
             logger.error(
                 "routines: the broker %s cannot be reached, nothing is claimed until it can: %s",
                 self._app.connection_for_write().as_uri(),
-                error,
+                error.__cause__ if isinstance(error, BatchPublishError) else error,
             )
         self._probe_at = now + PROBE_SECONDS
 

@@ -27,11 +27,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from .clock import UTC
 from .config import Settings
 from .errors import SettingsError
-from .routines import State
+from .routines import HEADER, State
 from .store.ledger import ERROR_LIMIT, Begun, Ledger
 
-#: The message header of a run; its value is the instant of the claim, ISO 8601 in UTC.
-HEADER = "routine_run"
 #: Age of a claim past which a run that is not in the database is taken for pruned.
 RETENTION = timedelta(days=7)
 

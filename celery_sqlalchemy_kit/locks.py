@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from .errors import SchemaError
 
-#: Seconds to wait for the other one on MySQL and MariaDB.
-PATIENCE = 120
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait for the other one on MySQL and MariaDB, where it may be a long migration, and
+#: seconds between two words about it: below the deadline of a statement.
+LONGEST, STEP = 3600, 10
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def alone(engine: Engine, name: str) -> Iterator[Connection]:
     COMMIT), and on SQLite the transaction itself, which begins IMMEDIATE.
 
     Raises:
-        SchemaError: another process has been holding the name for two minutes (MySQL, MariaDB).
+        SchemaError: another process has been holding the name for an hour (MySQL, MariaDB).
     """
     with engine.connect() as connection:
         if connection.dialect.name == "mysql":
@@ -40,10 +44,13 @@ def alone(engine: Engine, name: str) -> Iterator[Connection]:
 
 
 def _get(connection: Connection, name: str) -> None:
-    with connection.begin():
-        got = connection.execute(sa.select(sa.func.get_lock(_short(name), PATIENCE))).scalar()
-    if got != 1:
-        raise SchemaError(f"another process has been busy with {name!r} for {PATIENCE} s")
+    for _ in range(LONGEST // STEP):
+        with connection.begin():
+            lock = sa.func.get_lock(_short(name), STEP)
+            if connection.execute(sa.select(lock)).scalar() == 1:
+                return
+        logger.info("routines: another process is busy with %r, waiting for it", name)
+    raise SchemaError(f"another process has been busy with {name!r} for {LONGEST} s")
 
 
 def _short(name: str) -> str:

@@ -11,8 +11,8 @@ from uuid import UUID
 from . import due, rescue
 from .clock import Clock
 from .config import Settings
-from .dispatch import PROBE_SECONDS, Published
-from .routines import Routine
+from .dispatch import PROBE_SECONDS
+from .routines import Routine, Run
 from .store import Batch, Claimed, Position, Store, View
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ HEARTBEAT_SECONDS = 10.0
 HELD_SECONDS = (0.05, 1.0)
 #: Seconds after which a batch starts from the beginning again.
 RESTART_SECONDS = 1.0
+#: Seconds between looks at the table, and between tries to rescue, while there is work.
+LOOK_SECONDS = 1.0
 
 
 class Publishes(Protocol):
@@ -31,8 +33,14 @@ class Publishes(Protocol):
     def ready(self) -> bool:
         """Whether the broker can be published to."""
 
-    def publish(self, claimed: Sequence[Claimed], since: float) -> Published:
-        """Publish a batch claimed at *since*, monotonic seconds."""
+    def publish(
+        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
+    ) -> Sequence[tuple[Run, str]]:
+        """Publish a batch claimed at *since*, monotonic seconds.
+
+        What has been sent is added to *sent* at once, so that it is known whatever interrupts;
+        returned are the runs whose message is at fault, and why.
+        """
 
 
 class Loop:
@@ -58,11 +66,14 @@ class Loop:
         self._rescue_after = timedelta(seconds=settings.scheduler_rescue_after)
         self._grace = timedelta(seconds=settings.scheduler_misfire_grace)
         self._register_again = False
-        self._published: list[UUID] = []
+        #: Published, and not yet known as such to the ledger.
+        self.published: list[UUID] = []
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
         self._streak: _Streak | None = None
         self._held_seconds = 0.0
+        self._looked_at = clock.monotonic()
+        self._rescue_at = clock.monotonic()
 
     def begin(self) -> None:
         """Reconcile; before the first turn."""
@@ -71,38 +82,53 @@ class Loop:
 
     def turn(self) -> float:
         """Do what there is to do now; returns the seconds to wait before the next turn."""
+        try:
+            return self._turn()
+        except BaseException:
+            # What comes late while something is wrong is late, and no backlog of our own.
+            self._streak = None
+            raise
+
+    def _turn(self) -> float:
         self._beat()
-        view = None if self._streak and self._streak.more else self._store.look()
+        view = self._look()
         if not self._publisher.ready():
             self._settle()
             return PROBE_SECONDS
-        if view is None or self._published or _is_due(view):
-            return self._claim(view)
-        if self._is_stranded(view):
+        if view is not None and self._may_rescue(view):
             return self._rescue()
+        if view is None or self.published or view.to_claim:
+            return self._claim(view)
         self._streak = None
         return self._seconds_until_next(view)
 
+    def _look(self) -> View | None:
+        """None while there is more to claim; but once a second in any case."""
+        now = self._clock.monotonic()
+        if self._streak and self._streak.more and now - self._looked_at < LOOK_SECONDS:
+            return None
+        self._looked_at = now
+        return self._store.look()
+
     def _claim(self, view: View | None) -> float:
         began = self._clock.monotonic()
-        streak = self._streak or _Streak(began)
-        published, self._published = self._published, []
-        try:
-            batch = self._store.claim(
-                lambda routine, now: self._decide(streak, routine, now),
-                limit=self._settings.scheduler_batch_size,
-                after=streak.position(began),
-                published=published,
-            )
-        except BaseException:
-            self._published = published + self._published
-            raise
-        streak.goes_on(batch)
-        self._streak = streak
+        streak = self._streak
+        if streak is None or began - streak.touched > self._rescue_after.total_seconds():
+            # A gap that long is no work: the process was stopped, or its machine asleep.
+            streak = _Streak(began)
+        batch = self._store.claim(
+            lambda routine, now: self._decide(streak, routine, now),
+            limit=self._settings.scheduler_batch_size,
+            after=streak.position(began),
+            published=self.published,
+        )
+        self.published.clear()
         _tell(batch)
         self._note_lateness(batch)
         self._publish(batch.claimed, began)
-        if batch.rows or view is None or not _is_due(view):
+        streak.goes_on(batch, self._clock.monotonic())
+        self._streak = streak if batch.rows else None
+        if batch.rows or view is None or not view.to_claim:
             self._held_seconds = 0.0
             return 0.0
         shortest, longest = HELD_SECONDS
@@ -125,15 +151,15 @@ class Loop:
             logger.warning("routines: run %s is %s: %s", run, state.value, reason)
         if rescued.claimed:
             logger.info("routines: publishing %d runs left unpublished", len(rescued.claimed))
+        if not rescued.claimed and not rescued.ended:
+            self._rescue_at = began + LOOK_SECONDS  # somebody else is at it
         self._publish(rescued.claimed, began)
-        return 0.0 if rescued.claimed or rescued.ended else HELD_SECONDS[1]
+        return 0.0
 
     def _publish(self, claimed: Sequence[Claimed], since: float) -> None:
         if not claimed:
             return
-        published = self._publisher.publish(claimed, since)
-        self._published += published.sent
-        for run, fault in published.faults:
+        for run, fault in self._publisher.publish(claimed, since, self.published):
             logger.error(
                 "routines: %s cannot be published, run %s: %s", run.routine_name, run.id, fault
             )
@@ -141,9 +167,9 @@ class Loop:
 
     def _settle(self) -> None:
         """The broker is away: confirm what was published, and stop counting as busy."""
-        published, self._published = self._published, []
-        if published:
-            self._store.confirm(published)
+        if self.published:
+            self._store.confirm(self.published)
+            self.published.clear()
         self._streak = None
 
     def _beat(self) -> None:
@@ -160,9 +186,10 @@ class Loop:
             if held.routine is not None and held.routine.next_run_at is not None:
                 self._lateness = max(self._lateness, batch.now - held.routine.next_run_at)
 
-    def _is_stranded(self, view: View) -> bool:
+    def _may_rescue(self, view: View) -> bool:
         oldest = view.oldest_claim_at
-        return oldest is not None and view.now - oldest >= self._rescue_after
+        stranded = oldest is not None and view.now - oldest >= self._rescue_after
+        return stranded and self._clock.monotonic() >= self._rescue_at
 
     def _seconds_until_next(self, view: View) -> float:
         seconds = [
@@ -173,8 +200,8 @@ class Loop:
         if view.next_run_at is not None:
             seconds.append((view.next_run_at - view.now).total_seconds())
         if view.oldest_claim_at is not None:
-            rescue_at = view.oldest_claim_at + self._rescue_after
-            seconds.append((rescue_at - view.now).total_seconds())
+            rescue_in = (view.oldest_claim_at + self._rescue_after - view.now).total_seconds()
+            seconds.append(max(rescue_in, self._rescue_at - self._clock.monotonic()))
         return max(0.0, min(seconds))
 
 
@@ -187,11 +214,13 @@ class _Streak:
     def __init__(self, began: float) -> None:
         self.since: datetime | None = None
         self.more = False
+        self.touched = began
         self._restarted = began
         self._last: Position | None = None
 
-    def goes_on(self, batch: Batch) -> None:
+    def goes_on(self, batch: Batch, now: float) -> None:
         self.since = self.since or batch.now
+        self.touched = now
         self.more = batch.more
         self._last = batch.last if batch.more else None
 
@@ -200,10 +229,6 @@ class _Streak:
         if now - self._restarted >= RESTART_SECONDS:
             self._restarted, self._last = now, None
         return self._last
-
-
-def _is_due(view: View) -> bool:
-    return view.to_plan or (view.next_run_at is not None and view.next_run_at <= view.now)
 
 
 def _tell(batch: Batch) -> None:

@@ -15,6 +15,10 @@ from .schedules import Schedule
 #: Namespace of the ids of scheduled runs; fixed for ever, as ids would differ between versions.
 RUN_NAMESPACE = UUID("5a1d0f0e-5f5b-5c7e-9a1c-3d1f6f1f7c21")
 
+#: The header by which a worker knows the message of a run; its value is the instant of the claim,
+#: ISO 8601 in UTC.
+HEADER = "routine_run"
+
 #: Options that a row may not carry: the kit sets them, or they would not survive JSON.
 REFUSED_OPTIONS = frozenset({"task_id", "producer", "connection", "publisher"})
 

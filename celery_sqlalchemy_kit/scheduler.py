@@ -8,10 +8,12 @@ import signal
 import socket
 import sys
 import threading
+import traceback
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from celery import Celery
 from celery.beat import Scheduler
@@ -35,6 +37,10 @@ logger = logging.getLogger(__name__)
 FAULT_SECONDS = 5.0
 #: Seconds to wait after a deadlock or a lock that was not to be had.
 RACE_SECONDS = 0.05
+#: Seconds after which races that are lost again and again are told.
+RACES_SECONDS = 5.0
+#: Seconds that SQLite waits for a lock before the turn is tried anew: SIGTERM has to wait as well.
+LOCK_SECONDS = 0.5
 #: Seconds that the farewell of a clean stop may take.
 FAREWELL_SECONDS = 1.0
 
@@ -55,8 +61,10 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         _refuse(app, self.settings)
         max_interval = kwargs.pop("max_interval", None) or self.settings.scheduler_max_interval
         self._clock = clock
+        self._made: _Running | None = None
         self._running: _Running | None = None
         self._database = Outage("the database", clock)
+        self._races_since: float | None = None
         super().__init__(app, *args, max_interval=max_interval, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -74,7 +82,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         """
         try:
             self._wait(self._turn())
-        except (SystemExit, KeyboardInterrupt):
+        except (SystemExit, KeyboardInterrupt) as stop:
+            _let_go(stop)
             self._leave()
             raise
         return 0
@@ -91,26 +100,37 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
             logger.exception("routines: a turn failed, going on in %g s", FAULT_SECONDS)
             return FAULT_SECONDS
         self._database.ends()
+        self._races_since = None
         return min(seconds, float(self.max_interval))
 
     def _trouble(self, error: SQLAlchemyError) -> float:
         kind = kind_of(error)
-        if kind is Fault.TRANSIENT:
+        if kind is Fault.TRANSIENT and not self._races_for_long():
             logger.debug("routines: %s; trying again", error)
             return RACE_SECONDS
-        if kind is Fault.AWAY:
+        if kind is not Fault.OTHER:
             return self._database.goes_on(error)
         logger.error("routines: a turn failed, going on in %g s", FAULT_SECONDS, exc_info=error)
+        if self._made is not None:
+            # After a fail-over, say, the connection may be to a server that only reads.
+            self._made.store.engine.dispose()
         return FAULT_SECONDS
+
+    def _races_for_long(self) -> bool:
+        """A lost race is none of anybody's business; one that never ends is an outage."""
+        now = self._clock.monotonic()
+        self._races_since = self._races_since or now
+        return now - self._races_since > RACES_SECONDS
 
     def _start(self) -> _Running:
         """Connect, bring the tables up to date, listen, reconcile."""
         _obey_sigterm()
         wait_in_python()
-        running = _Running(self.app, self.settings, self._clock, self)
-        running.begin()
-        self._running = running
-        return running
+        # Made once: a start that fails leaves a connection that listens, and is begun again.
+        self._made = self._made or _Running(self.app, self.settings, self._clock, self)
+        self._made.begin()
+        self._running = self._made
+        return self._made
 
     def _wait(self, seconds: float) -> None:
         if seconds <= 0:
@@ -127,8 +147,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         """
         if self._running is None:
             return
-        store = self._running.store
-        farewell = threading.Thread(target=_say_farewell, args=(store,), daemon=True)
+        store, published = self._running.farewell_store, list(self._running.loop.published)
+        farewell = threading.Thread(target=_say_farewell, args=(store, published), daemon=True)
         farewell.start()
         farewell.join(FAREWELL_SECONDS)
         if farewell.is_alive():
@@ -158,7 +178,7 @@ class _Running:
         if url is None:
             raise SettingsError(["scheduler_db_uri is missing"])
         timezone = zone_name(app)
-        engine = engine_for(url, "scheduler")
+        engine = engine_for(url, "scheduler", lock_seconds=LOCK_SECONDS)
         me = Presence(uuid4(), settings.scheduler_namespace, socket.gethostname(), os.getpid())
         self.store = Store(
             engine,
@@ -167,6 +187,11 @@ class _Running:
             clock=clock,
             allowed_tasks=settings.scheduler_allowed_tasks,
         )
+        #: On a connection of its own: a stop may leave the other one in any state.
+        self.farewell_store = Store(
+            engine_for(url, "farewell", lock_seconds=LOCK_SECONDS), me, clock=clock
+        )
+        self.migrating_engine = engine_for(url, "migrations", statement_timeout=MIGRATION_TIMEOUT)
         self.wakeups: Wakeups = wakeups_for(
             engine, engine_for(url, "listener"), notify=settings.scheduler_notify
         )
@@ -189,7 +214,8 @@ class _Running:
     def begin(self) -> None:
         if self._create:
             with deadline(MIGRATION_TIMEOUT):
-                done = migrations.migrate(self.store.engine)
+                done = migrations.migrate(self.migrating_engine)
+            self.migrating_engine.dispose()
             if done:
                 logger.info("routines: %s", done)
         else:
@@ -200,10 +226,18 @@ class _Running:
         logger.info("routines: ready; changes are heard of by %s", self.wakeups.how)
 
 
-def _say_farewell(store: Store) -> None:
+def _let_go(error: BaseException) -> None:
+    """Drop what the frames of a statement that was cut short still hold: on SQLite, the lock."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__context__
+
+
+def _say_farewell(store: Store, published: Sequence[UUID]) -> None:
     try:
         with deadline(FAREWELL_SECONDS):
-            store.leave()
+            store.leave(published)
     except SQLAlchemyError as error:
         logger.info("routines: stopped without a farewell: %s", error)
 

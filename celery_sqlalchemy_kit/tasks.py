@@ -126,9 +126,7 @@ class SyncTask(Task):  # type: ignore[misc]
         try:
             schedules.parse(value)
         except ScheduleError as error:
-            raise DeclarationError(
-                f"task {declarations.title(cls)!r}: schedule = {value!r}: {error}"
-            ) from error
+            raise DeclarationError(f"task {declarations.title(cls)!r}: {error}") from error
 
     @classmethod
     def _begin_before_start(cls) -> None:

@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy.engine import URL
 
 from . import migrations
 from .clock import SettableClock
 from .config import Settings
-from .dispatch import Published
 from .loop import Loop
 from .routines import Declared, Run
 from .store import Claimed, Presence, Store
@@ -44,15 +43,17 @@ class Recorder:
     def ready(self) -> bool:
         return not self.away
 
-    def publish(self, claimed: Sequence[Claimed], since: float) -> Published:
-        faults, sent = [], []
+    def publish(
+        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
+    ) -> list[tuple[Run, str]]:
+        faults = []
         for held in () if self.away else claimed:
             if held.run.task in self.fails:
                 faults.append((held.run, "at fault"))
             else:
-                sent.append(held.run)
-        self.sent += sent
-        return Published(tuple(run.id for run in sent), tuple(faults))
+                self.sent.append(held.run)
+                sent.append(held.run.id)
+        return faults
 
 
 class ManualBeat:

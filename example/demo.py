@@ -75,7 +75,7 @@ def declared_in_code(demo: Demo) -> None:
 
     def all_planned() -> bool:
         with contextlib.suppress(sa.exc.DBAPIError):  # there is no table yet
-            return demo.database.value(planned) == 4
+            return bool(demo.database.value(planned) == 4)
         return False
 
     demo.until(all_planned, "four routines in the table")

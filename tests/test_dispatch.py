@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -40,6 +41,8 @@ class Gate:
         #: The server: host and port, or the path of a socket.
         self._upstream = upstream
         self.port = free_port()
+        #: Whether an answer is being kept back.
+        self.holds = False
         self._listener = None
         self._ends = []
         self._answers = threading.Event()
@@ -77,7 +80,8 @@ class Gate:
     def _pump(self, source, sink, held):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if held:
+                if held and not self._answers.is_set():
+                    self.holds = True
                     self._answers.wait()
                 sink.sendall(data)
         for end in (source, sink):
@@ -99,6 +103,13 @@ def gate_to(upstream):
         gate.shut()
 
 
+class Published(NamedTuple):
+    """What became of a batch; what is in neither stays claimed."""
+
+    sent: tuple
+    faults: tuple
+
+
 class Beat(Scheduler):
     """A beat's scheduler, as far as publishing goes."""
 
@@ -110,6 +121,11 @@ class Beat(Scheduler):
 
     def apply_async(self, entry, producer=None, **kwargs):
         return self.publisher.send(entry, producer)
+
+    def publish(self, claimed, since):
+        sent = []
+        faults = self.publisher.publish(claimed, since, sent)
+        return Published(tuple(sent), tuple(faults))
 
 
 @pytest.fixture
@@ -125,7 +141,7 @@ def beat(clock):
     def make(broker="memory://", **conf):
         app = Celery(broker=broker, set_as_current=False)
         app.conf.update(conf)
-        app.task(add, name="add")
+        app.task(add, name="add", shared=False)
         made.append(Beat(app, clock))
         return made[-1]
 
@@ -164,7 +180,7 @@ def test_the_message_of_a_run_says_whose_it_is_and_carries_what_the_run_does(bea
     known = held(args=(1,), kwargs={"y": 2}, options={"priority": 3})
     unknown = held("elsewhere", args=(3,), options={"headers": {"x-team": "us"}, "expires": 60})
 
-    published = sending.publisher.publish([known, unknown], clock.monotonic())
+    published = sending.publish([known, unknown], clock.monotonic())
 
     assert (known.run.id, unknown.run.id) == published.sent
     assert () == published.faults
@@ -183,9 +199,7 @@ def test_the_message_of_a_run_says_whose_it_is_and_carries_what_the_run_does(bea
 def test_options_send_a_run_to_another_queue_and_routes_are_followed(beat, received, clock):
     sending = beat(task_routes={"elsewhere": {"queue": "routed"}})
 
-    sending.publisher.publish(
-        [held(options={"queue": "other"}), held("elsewhere")], clock.monotonic()
-    )
+    sending.publish([held(options={"queue": "other"}), held("elsewhere")], clock.monotonic())
 
     assert 1 == len(received(sending.app, "other"))
     assert 1 == len(received(sending.app, "routed"))
@@ -207,7 +221,7 @@ def test_a_message_at_fault_is_noted_and_disturbs_no_other(
     bad = held(task, **fields)
     good = [held(), held()]
 
-    published = sending.publisher.publish([good[0], bad, good[1]], clock.monotonic())
+    published = sending.publish([good[0], bad, good[1]], clock.monotonic())
 
     assert tuple(each.run.id for each in good) == published.sent
     ((run, fault),) = published.faults
@@ -223,10 +237,10 @@ def test_a_claim_that_another_scheduler_is_about_to_take_over_is_not_published(
     sending.publisher.ready()
     claimed_since = clock.monotonic()
     clock.advance(PATIENCE)
-    assert 1 == len(sending.publisher.publish([held()], claimed_since).sent)
+    assert 1 == len(sending.publish([held()], claimed_since).sent)
 
     clock.advance(0.001)
-    published = sending.publisher.publish([held()], claimed_since)
+    published = sending.publish([held()], claimed_since)
 
     assert ((), ()) == (published.sent, published.faults)
     assert 1 == len(received(sending.app))
@@ -244,7 +258,7 @@ def test_each_run_gets_an_entry_of_its_own_with_a_schedule_that_hooks_can_read(
     options = {"queue": "other"}
     orphan = Claimed(held().run, CLAIMED_AT)
 
-    sending.publisher.publish([held(every=15, options=options), orphan], clock.monotonic())
+    sending.publish([held(every=15, options=options), orphan], clock.monotonic())
 
     (entry, producer), (other, _) = seen
     assert isinstance(entry, ScheduleEntry)
@@ -277,7 +291,7 @@ def test_a_hook_round_apply_entry_keeps_working_and_its_headers_arrive(
     sending = beat()
     run = held(options={"headers": {"x-team": "us"}})
 
-    published = sending.publisher.publish([run], clock.monotonic())
+    published = sending.publish([run], clock.monotonic())
 
     assert (run.run.id,) == published.sent
     ((_, headers, _),) = received(sending.app)
@@ -302,7 +316,7 @@ def test_a_hook_that_raises_is_noted_for_its_run_and_disturbs_no_other(
     sending = beat()
     bad, good = held(), held()
 
-    published = sending.publisher.publish([bad, good], clock.monotonic())
+    published = sending.publish([bad, good], clock.monotonic())
 
     if sends:
         assert (bad.run.id, good.run.id) == published.sent
@@ -313,10 +327,31 @@ def test_a_hook_that_raises_is_noted_for_its_run_and_disturbs_no_other(
     assert len(published.sent) == len(received(sending.app))
 
 
+def test_what_was_sent_is_known_when_a_stop_comes_within_a_batch(
+    beat, received, clock, monkeypatch
+):
+    original = Scheduler.apply_entry
+
+    def apply_entry(self, entry, producer=None):
+        if entry.run is last.run:
+            raise SystemExit
+        original(self, entry, producer=producer)
+
+    monkeypatch.setattr(Scheduler, "apply_entry", apply_entry)
+    sending = beat()
+    first, last, sent = held(), held(), []
+
+    with pytest.raises(SystemExit):
+        sending.publisher.publish([first, last], clock.monotonic(), sent)
+
+    assert [first.run.id] == sent
+    assert 1 == len(received(sending.app))
+
+
 def test_what_a_hook_swallows_counts_as_unsent(beat, clock, monkeypatch):
     monkeypatch.setattr(Scheduler, "apply_entry", lambda self, entry, producer=None: None)
 
-    published = beat().publisher.publish([held()], clock.monotonic())
+    published = beat().publish([held()], clock.monotonic())
 
     assert ((), ()) == (published.sent, published.faults)
 
@@ -369,10 +404,10 @@ def test_a_broker_that_goes_away_within_a_batch_is_said_once_and_no_run_is_at_fa
     import redis
 
     sending = beat(redis_gate.url, task_publish_retry=False)
-    assert 1 == len(sending.publisher.publish([held()], clock.monotonic()).sent)
+    assert 1 == len(sending.publish([held()], clock.monotonic()).sent)
     redis_gate.shut()
 
-    published = sending.publisher.publish([held(), held(), held()], clock.monotonic())
+    published = sending.publish([held(), held(), held()], clock.monotonic())
 
     assert ((), ()) == (published.sent, published.faults)
     assert not sending.publisher.ready()
@@ -381,7 +416,7 @@ def test_a_broker_that_goes_away_within_a_batch_is_said_once_and_no_run_is_at_fa
     clock.advance(PROBE_SECONDS)
     assert sending.publisher.ready()
     again = held()
-    assert (again.run.id,) == sending.publisher.publish([again], clock.monotonic()).sent
+    assert (again.run.id,) == sending.publish([again], clock.monotonic()).sent
     assert 2 == len(said())
     with redis.Redis.from_url(redis_url) as client:
         ids = [json.loads(each)["headers"]["id"] for each in client.lrange("celery", 0, -1)]
@@ -400,7 +435,7 @@ def test_the_password_of_the_broker_is_not_shown(beat, clock, said):
 
 def test_closing_takes_no_answer_of_the_broker_and_may_be_repeated(beat, redis_gate, clock):
     sending = beat(redis_gate.url)
-    sending.publisher.publish([held()], clock.monotonic())
+    sending.publish([held()], clock.monotonic())
     redis_gate.mute()
 
     closing = threading.Thread(

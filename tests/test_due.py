@@ -30,7 +30,7 @@ MICROSECOND = timedelta(microseconds=1)
 LIMITS = Limits()
 MANY = "more than the catch-up limit"
 
-properties = settings(deadline=None, database=None, max_examples=200)
+properties = settings(deadline=None, database=None, max_examples=150)
 
 
 def at(text: str) -> datetime:
@@ -465,11 +465,18 @@ def test_jitter_at_the_end_of_time_is_none():
         (pending(60, NINE, ends_at=at("09:00:59")), at("09:00"), Decision(scheduled(NINE), (), **OVER)),
         (pending(60, NINE, max_runs=1), at("09:00"), Decision(scheduled(NINE), (), **OVER)),
         (pending(60, NINE, max_runs=2), at("09:00"), Decision(scheduled(NINE), (), **then(at("09:01")))),
+        (pending(60, NINE, starts_at=NINE), at("09:00"), Decision(scheduled(NINE), (), **then(at("09:01")))),
         (pending(60, NINE, ends_at=at("09:02"), catch_up=CatchUp.SKIP), at("12:00"), Decision((), (Missed(NINE, at("09:02"), 3, "late: catch_up = skip"),), **OVER)),
     ],
 )  # fmt: skip
 def test_bounds_decide(routine, now, expected):
     assert expected == decide(replace(routine, edited_at=now), now, LIMITS)
+
+
+def test_the_phase_of_what_has_none_yet_is_that_of_its_start():
+    routine = every(60, starts_at=at("10:00:20"))
+
+    assert at("10:00:20") == due.first_after(routine, NINE, None)
 
 
 def test_of_a_backlog_within_the_grace_the_oldest_use_up_max_runs():
@@ -495,6 +502,8 @@ def test_a_schedule_that_never_comes_again_is_over():
         (pending(3600, at("10:00")), at("09:20"), at("09:20:01"), at("10:00")),
         (pending(3600, at("10:00")), at("03:00"), at("09:20:01"), at("10:00")),
         (pending(3600, at("10:00")), at("11:30"), at("11:30:00"), at("10:00")),
+        (pending(3600, at("10:00")), at("09:20"), at("10:00:00"), at("10:00")),
+        (pending(3600, at("10:00"), max_runs=1), at("09:20"), at("09:20:01"), at("10:00")),
         (pending({"minute": 0, "hour": 10}, at("10:00")), at("09:20"), at("09:20:01"), at("10:00")),
         (every(60), at("09:20"), at("09:20:01"), at("09:21:01")),
         (every(60, starts_at=at("12:00")), at("09:20"), at("09:20:01"), at("12:00")),
@@ -533,6 +542,13 @@ def test_an_order_by_hand_with_a_new_schedule_forgets_what_the_old_one_had_pendi
     expected = Decision(manual(at("08:30")), (), **then(at("09:00")))
 
     assert expected == decide(replace(daily, next_run_at=at("08:30")), at("08:30"), LIMITS)
+
+
+def test_an_order_by_hand_with_a_shorter_interval_does_not_wait_for_the_longer_one():
+    each_minute = every(60, occurrence_at=at("10:00:20"), edited_at=NINE, next_run_at=NINE)
+    expected = Decision(manual(NINE), (), **then(at("09:00:20")))
+
+    assert expected == decide(each_minute, NINE, LIMITS)
 
 
 def test_an_order_by_hand_with_the_switch_turned_on_catches_up_no_paused_time():
@@ -584,6 +600,7 @@ def test_a_new_routine_is_planned_from_when_it_came(routine, now, expected):
         # Beyond it: missed.
         (120, "09:00", "09:00:03", "09:01:01", [], ("09:00", 1), "09:02"),
         (60, "09:00", "09:00:03", "09:05:00", [], ("09:00", 1), "09:01"),
+        (60, "09:00", "09:00:00", "09:05:00", [], ("09:00", 1), "09:01"),
         # Several had come.
         (1, "09:00:00", "09:00:03", "09:00:04", ["09:00:00"], ("09:00:03", 3), "09:00:04"),
         (60, "09:00", "10:00:30", "10:00:31", [], ("10:00", 61), "10:01"),
@@ -639,15 +656,30 @@ def test_what_was_due_does_not_run_against_the_bounds_of_the_edit(bounds):
     assert (Missed(NINE, NINE, 1, "edited"),) == decision.missed
 
 
+@pytest.mark.parametrize("bounds", [{"ends_at": NINE}, {"starts_at": NINE}])
+def test_bounds_let_run_what_lies_on_them(bounds):
+    routine = every(60, occurrence_at=NINE, edited_at=at("09:00:03"), **bounds)
+
+    assert scheduled(NINE) == decide(routine, at("09:00:04"), LIMITS).occurrences
+
+
+def test_an_edit_after_the_last_occurrence_of_all_time_runs_it():
+    last = datetime(9999, 12, 31, 9, tzinfo=UTC)
+    routine = every(DAY.total_seconds(), occurrence_at=last, edited_at=last + SECOND)
+
+    assert Decision(scheduled(last), (), **OVER) == decide(routine, last + SECOND, LIMITS)
+
+
 def test_what_was_due_before_the_edit_counts_for_max_runs():
     routine = every(60, occurrence_at=NINE, edited_at=at("09:00:03"), max_runs=1)
 
     assert Decision(scheduled(NINE), (), **OVER) == decide(routine, at("09:00:04"), LIMITS)
 
 
-def test_an_edit_does_not_take_away_the_jitter_of_what_it_puts_off():
+@pytest.mark.parametrize("edited", [NINE, at("09:05")])
+def test_an_edit_leaves_what_jitter_puts_off_where_it_is(edited):
     """10,000 routines of the same time, edited together, must not run together."""
-    routine = pending(DAY.total_seconds(), NINE, jitter_seconds=3600, edited_at=at("09:05"))
+    routine = pending(DAY.total_seconds(), NINE, jitter_seconds=3600, edited_at=edited)
     expected = Decision((), (), NINE, routine.next_run_at)
     assert routine.next_run_at > at("09:06")
 
@@ -718,6 +750,37 @@ def test_an_edit_of_the_schedule_is_planned_by_the_rules(
     assert ([record] if record else []) == list(decision.missed)
 
 
+anytime = st.none() | st.datetimes(timezones=st.just(UTC))
+written_by_the_kit = st.none() | st.datetimes(
+    datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)
+)
+
+
+@properties
+@given(
+    walk=walks,
+    ours=st.fixed_dictionaries(
+        dict.fromkeys(
+            ("occurrence_at", "last_run_at", "edited_at", "paused_at"), written_by_the_kit
+        )
+    ),
+    theirs=st.fixed_dictionaries(
+        {
+            "next_run_at": anytime,
+            "starts_at": anytime,
+            "ends_at": anytime,
+            "jitter_seconds": st.sampled_from([0, 1e-6, 5, 31_536_000]),
+            "max_runs": st.none() | st.integers(0, 3),
+        }
+    ),
+)
+def test_whatever_people_write_a_decision_comes_of_it(walk, ours, theirs):
+    """An error here would fail the claim, and with it every other routine."""
+    decision = decide(every(walk.schedule, **ours, **theirs), NINE, LIMITS)
+
+    assert decision.over == (decision.occurrence_at is None) == (decision.next_run_at is None)
+
+
 # -- purity -----------------------------------------------------------------------------------
 
 
@@ -732,7 +795,7 @@ def test_no_clock_is_read():
     assert not hasattr(due, "time")
 
 
-@properties
+@settings(properties, max_examples=20)
 @given(situations())
 def test_the_same_values_give_the_same_decision(situation):
     routine, _, now, limits = situation

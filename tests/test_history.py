@@ -347,8 +347,9 @@ def test_a_message_without_the_header_never_touches_the_ledger(app, task, store_
 def test_an_eager_call_never_touches_the_ledger(task, store_run, stored, calls):
     run_id = store_run()
     task.apply((None,), task_id=str(run_id), headers=header()).get()
+    trace(task, run_id, is_eager=True)
 
-    assert (len(calls), stored(run_id).state) == (1, "sent")
+    assert (len(calls), stored(run_id).state) == (2, "sent")
 
 
 def test_a_run_whose_id_is_none_of_ours_is_run(task, engine, calls):

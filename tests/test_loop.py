@@ -295,7 +295,7 @@ def test_what_a_killed_scheduler_had_claimed_is_published_by_another(beat, clock
     one = beat([every(30)])
     one.run()
     clock.advance(30)
-    one.publisher.publish = lambda claimed, since: pytest.fail("killed before")
+    one.publisher.publish = lambda claimed, since, sent: pytest.fail("killed before")
     with pytest.raises(pytest.fail.Exception):
         one.loop.turn()
     two = beat([every(30)])
@@ -311,7 +311,7 @@ def test_a_killed_schedulers_claim_is_not_published_once_the_routine_is_off(beat
     one = beat([every(30)])
     one.run()
     clock.advance(30)
-    one.publisher.publish = lambda claimed, since: pytest.fail("killed before")
+    one.publisher.publish = lambda claimed, since, sent: pytest.fail("killed before")
     with pytest.raises(pytest.fail.Exception):
         one.loop.turn()
     sql(one, "UPDATE routines SET active = :off", off=False)
@@ -458,3 +458,199 @@ def test_a_row_whose_task_is_not_allowed_gets_an_error_and_the_others_run(beat, 
 
     assert ["good"] == [run.routine_name for run in sent]
     assert "scheduler_allowed_tasks allows *.g*" in row(both, "bad")["error"]
+
+
+# --- sequences that lost, doubled or stalled runs ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "never", ["2026-02-30 09:00:00.000000", "garbage", "99999-01-01 00:00:00.000000"]
+)
+def test_an_instant_that_is_none_stops_no_other_routine_on_sqlite(sqlite, clock, never):
+    both = ManualBeat(sqlite, clock, [every(5, name="good"), every(5, name="bad")])
+    both.start()
+    both.run()
+    sql(both, "UPDATE routines SET next_run_at = :never WHERE name = 'bad'", never="other")
+    sql(both, "UPDATE routines SET next_run_at = :never WHERE name = 'bad'", never=never)
+    sql(both, "UPDATE routines SET description = 'x' WHERE name = 'bad'")
+
+    sent = both.advance(15)
+
+    assert {"good"} <= {run.routine_name for run in sent}
+    assert 3 == len([run for run in sent if run.routine_name == "good"])
+    both.kill()
+
+
+@pytest.mark.parametrize("never", ["-infinity", "infinity", "12000-01-01"])
+def test_an_instant_that_python_lacks_stops_no_other_routine_on_postgresql(
+    postgresql, clock, never
+):
+    both = ManualBeat(postgresql, clock, [every(5, name="good"), every(5, name="bad")])
+    both.start()
+    both.run()
+    sql(both, "UPDATE routines SET next_run_at = :never WHERE name = 'bad'", never=never)
+
+    sent = both.advance(15)
+
+    assert ["good"] * 3 == [run.routine_name for run in sent]
+    assert ("instant" in (error_of(both, "bad") or "")) == (never == "-infinity")
+    both.kill()
+
+
+def error_of(beat, name):
+    with beat.engine.connect().execution_options(reading=True) as connection:
+        found = sa.select(routines.c.error).where(routines.c.name == name)
+        return connection.execute(found).scalar_one()
+
+
+def strand(beat):
+    """Claim what is due and die before it is published."""
+    beat.publisher.publish = lambda claimed, since, sent: pytest.fail("killed before")
+    with pytest.raises(pytest.fail.Exception):
+        beat.loop.turn()
+    del beat.publisher.publish
+
+
+@pytest.mark.parametrize("database_of", ["postgresql", "mariadb"])
+def test_a_due_row_that_somebody_holds_keeps_no_stranded_run_from_its_rescue(
+    request, clock, database_of
+):
+    url = request.getfixturevalue(database_of)
+    both = ManualBeat(url, clock, [every(30, name="held"), every(30, name="stranded")])
+    both.start()
+    both.run()
+    sql(both, "UPDATE routines SET max_runs = 1 WHERE name = 'stranded'")
+    both.run()
+    operator = make_engine(url)
+    with operator.begin() as connection:
+        clock.advance(31)
+        connection.execute(sa.text("SELECT * FROM routines WHERE name = 'held' FOR UPDATE"))
+        strand(both)
+
+        sent = both.advance(15)
+
+        assert ["stranded"] == [run.routine_name for run in sent]
+    operator.dispose()
+    both.kill()
+
+
+def test_a_row_that_was_held_for_long_is_late_when_it_is_released(postgresql, clock):
+    poll = ManualBeat(postgresql, clock, [every(1)])
+    poll.start()
+    poll.run()
+    operator = make_engine(postgresql)
+    with operator.begin() as connection:
+        connection.execute(sa.text("SELECT * FROM routines FOR UPDATE"))
+        assert [] == poll.advance(300)
+
+    (caught_up,) = poll.run()
+
+    assert Cause.CATCH_UP == caught_up.cause
+    operator.dispose()
+    poll.kill()
+
+
+def test_what_came_due_while_the_database_was_away_is_late(beat, clock, monkeypatch):
+    poll = beat([every(1)])
+    poll.advance(5)
+    look = poll.store.look
+    monkeypatch.setattr(poll.store, "look", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        poll.loop.turn()
+    clock.advance(3600)
+    monkeypatch.setattr(poll.store, "look", look)
+
+    (caught_up,) = poll.run()
+
+    assert Cause.CATCH_UP == caught_up.cause
+
+
+def test_what_was_published_is_known_until_the_ledger_knows_it(beat, clock, monkeypatch):
+    poll = beat([every(30)])
+    poll.run()
+    clock.advance(30)
+    assert 0 == poll.loop.turn()
+    poll.publisher.away = True
+    monkeypatch.setattr(poll.store, "confirm", lambda published: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        poll.loop.turn()
+    monkeypatch.undo()
+    poll.publisher.away = False
+
+    assert [] == poll.advance(15)
+    assert ["sent"] == ledger(poll, "state")
+
+
+def test_a_claim_is_bounded_by_runs_and_takes_the_rest_next(beat, clock):
+    many = beat([every(1, name=f"r{n}") for n in range(6)], scheduler_batch_size=20)
+    many.run()
+    many.publisher.away = True
+    many.advance(30)
+    many.publisher.away = False
+    batches = []
+    publish = many.publisher.publish
+
+    def note(claimed, since, sent):
+        batches.append(len(claimed))
+        return publish(claimed, since, sent)
+
+    many.publisher.publish = note
+
+    assert 180 == len(many.run())
+    assert max(batches) < 20 + 31
+
+
+@pytest.mark.parametrize("spelling", [str, lambda key: str(key).upper()])
+def test_an_id_in_another_spelling_is_rescued_like_any_other(sqlite, clock, spelling):
+    poll = ManualBeat(sqlite, clock)
+    poll.start()
+    sql(
+        poll,
+        "INSERT INTO routines (id, name, task, schedule) VALUES (:id, 'poll', 'poll', :schedule)",
+        id=spelling(uuid4()),
+        schedule='{"timedelta": 30}',
+    )
+    poll.run()
+    clock.advance(31)
+    strand(poll)
+
+    assert 1 == len(poll.advance(12))
+    poll.kill()
+
+
+def test_an_open_edit_of_one_row_holds_up_no_other_where_there_are_no_triggers(
+    without_triggers, clock
+):
+    both = ManualBeat(without_triggers, clock, [every(5, name="good"), every(5, name="edited")])
+    both.start()
+    both.run()
+    both.run()
+    operator = make_engine(without_triggers)
+    with operator.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE routines SET schedule = :s WHERE name = 'edited'"),
+            {"s": '{"timedelta": 6}'},
+        )
+        assert {"good"} == {run.routine_name for run in both.advance(10)}
+    operator.dispose()
+    both.kill()
+
+
+def test_text_that_is_no_utf_8_harms_its_own_row_only(sqlite, clock):
+    both = ManualBeat(sqlite, clock, [every(5, name="good"), every(5, name="bad")])
+    both.start()
+    both.run()
+    sql(both, "UPDATE routines SET kwargs = x'80ff' WHERE name = 'bad'")
+
+    assert ["good"] == [run.routine_name for run in both.advance(5)]
+    assert "kwargs" in row(both, "bad")["error"]
+    both.kill()
+
+
+def test_a_count_that_the_column_cannot_hold_stays_at_its_limit(beat, clock):
+    poll = beat([every(5)])
+    poll.run()
+    sql(poll, "UPDATE routines SET total_run_count = 2147483647")
+
+    assert 2 == len(poll.advance(10))
+    assert 2147483647 == row(poll)["total_run_count"]

@@ -227,3 +227,39 @@ def test_a_newer_version_of_the_tables_is_refused(engine):
 
     with pytest.raises(SchemaError, match="999"):
         migrations.migrate(engine)
+
+
+def test_what_others_have_made_on_the_table_outlives_the_upgrade_on_sqlite(sqlite):
+    engine = make_engine(sqlite)
+    fill(engine)
+    with engine.begin() as connection:
+        for statement in (
+            "ALTER TABLE routines ADD COLUMN team TEXT",
+            "UPDATE routines SET team = 'blue'",
+            "CREATE INDEX theirs ON routines (team)",
+            "CREATE VIEW blue AS SELECT name, team FROM routines WHERE team = 'blue'",
+            "CREATE TABLE notes (routine CHAR(32) REFERENCES routines (id), note TEXT)",
+        ):
+            connection.exec_driver_sql(statement)
+
+    migrations.migrate(engine)
+
+    with engine.begin() as connection:
+        assert 3 == connection.exec_driver_sql("SELECT count(*) FROM blue").scalar()
+        connection.exec_driver_sql("INSERT INTO notes VALUES ('1', 'still there')")
+    assert "theirs" in {index["name"] for index in sa.inspect(engine).get_indexes("routines")}
+    engine.dispose()
+
+
+def test_a_view_on_narrow_columns_is_named_and_nothing_is_changed_on_postgresql(postgresql):
+    engine = make_engine(postgresql)
+    fill(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW theirs AS SELECT name FROM routines")
+    before = columns(engine)
+
+    with pytest.raises(SchemaError, match="view"):
+        migrations.migrate(engine)
+
+    assert before == columns(engine)
+    engine.dispose()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import sqlite3
 import time
 from datetime import timedelta
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from celery import Celery
 from servers import free_port, wait_for
+from sqlalchemy.engine import make_url
+from test_dispatch import gate_to
 from test_migrations import EARLIER, INDEXES
 
 from celery_sqlalchemy_kit import RoutineScheduler, SettingsError, tables
@@ -106,11 +109,16 @@ class Project:
     def schedulers(self):
         return self._select(sa.select(tables.schedulers))
 
-    def tables_exist(self):
-        return "routines" in sa.inspect(self.engine).get_table_names()
-
     def run_now(self, name):
         self.sql(f"UPDATE routines SET next_run_at = {self.present} WHERE name = :name", name=name)
+
+    def result(self, run):
+        """What Celery's result backend has under the run's id."""
+        client = Celery(broker=self.broker, backend=self.backend, set_as_current=False)
+        result = client.AsyncResult(str(run.id)).result
+        client.backend.client.connection_pool.disconnect()
+        client.close()
+        return result
 
     @property
     def present(self):
@@ -144,11 +152,11 @@ def served(project, redis_url):
     return lambda database: project(database, redis_url, redis_url)
 
 
-def stop(process):
+def stop(process, timeout=30):
     """SIGTERM, and a clean end; returns the seconds that it took."""
     began = time.monotonic()
     process.terminate()
-    assert 0 == process.wait(10), process.output()
+    assert 0 == process.wait(timeout)
     return time.monotonic() - began
 
 
@@ -252,12 +260,7 @@ def test_what_is_declared_in_any_way_runs_and_its_result_is_what_was_returned(se
 
     runs = {name: project.wait_for_run(name, state="succeeded")[0] for name in RESULTS}
 
-    client = Celery(broker=project.broker, backend=project.backend, set_as_current=False)
-    results = {
-        name: client.AsyncResult(str(run.id)).get(timeout=10, disable_sync_subtasks=False)
-        for name, run in runs.items()
-    }
-    client.close()
+    results = {name: project.result(run) for name, run in runs.items()}
     assert RESULTS == results
     assert {1} == {run.attempts for run in runs.values()}
     assert {"code"} == {project.row(name).origin for name in RESULTS}
@@ -365,23 +368,23 @@ def test_a_message_that_is_delivered_twice_runs_once_and_its_result_stays(
 
     (run,) = project.wait_for_run("count", state="succeeded")
     assert (1, "x") == (run.attempts, (tmp_path / "counted.txt").read_text())
-    client = Celery(broker=project.broker, backend=project.backend, set_as_current=False)
-    assert "counted" == client.AsyncResult(str(run.id)).get(timeout=10)
-    client.close()
+    assert "counted" == project.result(run)
 
 
 def test_a_worker_with_an_embedded_beat_does_both(served, sqlite, tmp_path):
     project = served(sqlite)
-    project.write(EVERY_WAY)
+    project.write(COUNTING)
     worker = project.worker("-B", "-S", "routines")
     worker.expect(READY)
+    project.run_now("count")
 
-    project.wait_for_run("poll", state="succeeded")
+    project.wait_for_run("count", state="succeeded")
 
     assert 1 == len(project.schedulers())
     stop(worker)
     assert [] == project.schedulers()
-    assert not list(tmp_path.glob("routines*.d*")), "no state file, no schedule file"
+    files = {path.name for path in tmp_path.iterdir()} - {"__pycache__", "counted.txt"}
+    assert {"proj.py", "routines.db", "worker-1.log"} == files, "no state and no schedule in files"
 
 
 def installed():
@@ -394,7 +397,9 @@ def installed():
 def test_beat_knows_the_scheduler_by_its_short_name(project, sqlite):
     project = project(sqlite)
     project.write(POLLING)
-    beat = project.processes.celery("beat", "beat", "-S", "routines", "--pidfile=", app="proj")
+    options = ("-S", "routines", "--loglevel=INFO", "--pidfile=")
+    beat = project.processes.celery("beat", "beat", *options, app="proj")
+    beat.expect(READY)
 
     project.wait_for_run("poll")
 
@@ -403,8 +408,10 @@ def test_beat_knows_the_scheduler_by_its_short_name(project, sqlite):
 
 # --- the table is obeyed -------------------------------------------------------------------
 
+#: The time between two occurrences of `poll`.
+PERIOD = timedelta(seconds=0.1)
 POLLING = """
-@routine(schedule=0.2, name="poll")
+@routine(schedule=0.1, name="poll")
 def poll():
     pass
 
@@ -480,13 +487,13 @@ def test_two_beats_send_every_occurrence_once_and_miss_none(served, database):
         stop(beat)
 
     runs = project.runs("poll")
-    assert {timedelta(seconds=0.2)} == set(steps(runs))
+    assert {PERIOD} == set(steps(runs))
     assert {1} == {run.publish_attempts for run in runs}
     with redis.Redis.from_url(project.broker) as client:
         messages = [json.loads(message) for message in client.lrange("celery", 0, -1)]
     sent = [each["headers"]["id"] for each in messages if each["headers"]["task"] == "poll"]
     assert len(sent) == len(set(sent))
-    assert {str(run.id) for run in runs if run.scheduled_for > both} <= set(sent)
+    assert {str(run.id) for run in runs if run.state == "sent"} <= set(sent)
 
 
 # --- started, stopped, killed --------------------------------------------------------------
@@ -539,6 +546,19 @@ def test_sigterm_is_obeyed_at_once_and_nothing_is_left_of_the_scheduler(project,
     assert [] == project.schedulers()
 
 
+def test_sigterm_is_obeyed_at_once_while_somebody_has_locked_an_sqlite_file(project, sqlite):
+    project = project(sqlite)
+    project.write(POLLING)
+    beat = project.ready_beat()
+    project.wait_for_run("poll")
+    with contextlib.closing(sqlite3.connect(sqlite.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        locked_at = project.now()
+        wait_for(lambda: project.now() > locked_at + 5 * PERIOD, what="time for five runs")
+
+        assert stop(beat, timeout=2 * STOP_SECONDS) < STOP_SECONDS
+
+
 def test_another_beat_goes_on_where_a_killed_one_was(project, database):
     project = project(database)
     project.write(POLLING)
@@ -551,10 +571,13 @@ def test_another_beat_goes_on_where_a_killed_one_was(project, database):
     project.ready_beat(env)
     after = project.wait_for_run("poll", after=killed_at, count=5)
 
-    assert {timedelta(seconds=0.2)} == set(steps(project.runs("poll"))), "none missed, none twice"
+    assert {PERIOD} == set(steps(project.runs("poll"))), "none missed, none twice"
+    until = after[-1].scheduled_for
     wait_for(
-        lambda: {"sent"} >= {run.state for run in project.runs("poll") if run.id != after[-1].id},
-        what="what the killed one left",
+        lambda: (
+            {"sent"} == {run.state for run in project.runs("poll") if run.scheduled_for <= until}
+        ),
+        what="the sending of what the killed one had claimed",
     )
 
 
@@ -584,6 +607,98 @@ def test_the_earlier_packages_table_is_upgraded_by_a_starting_beat_and_runs(serv
     assert "0123456789abcdef0123456789abcdef" == report.id.hex == run.routine_id.hex
     assert (True, "code", True) == (report.active, report.origin, report.total_run_count > 12)
     assert ({"timedelta": 0.5}, {"a": 1}) == (decoded(report.schedule), decoded(run.kwargs))
+
+
+# --- servers that go away, and come back ---------------------------------------------------
+
+
+@pytest.fixture
+def gate():
+    """Makes gates, to a database or to Redis."""
+    with contextlib.ExitStack() as gates:
+        yield lambda url: gates.enter_context(gate_to(address_of(make_url(str_of(url)))))
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def behind_gate(request, project, gate):
+    """A project whose beat comes to its database through a gate, and the gate."""
+    url = request.getfixturevalue(request.param)
+    project, gate = project(url), gate(url)
+    through = url.difference_update_query(["host"]).set(host="127.0.0.1", port=gate.port)
+    project.url = str_of(through)
+    project.write(POLLING)
+    return project, gate
+
+
+def str_of(url):
+    return url if isinstance(url, str) else url.render_as_string(hide_password=False)
+
+
+def address_of(url):
+    """Where a server listens: host and port, or the path of a socket."""
+    host = url.query.get("host", url.host)
+    return f"{host}/.s.PGSQL.{url.port or 5432}" if host.startswith("/") else (host, url.port)
+
+
+def test_sigterm_is_obeyed_at_once_while_the_database_gives_no_answer(behind_gate):
+    project, gate = behind_gate
+    beat = project.ready_beat()
+    project.wait_for_run("poll")
+    gate.mute()
+    wait_for(lambda: gate.holds, what="an answer that is kept back")
+
+    assert stop(beat) < STOP_SECONDS
+
+    assert "without a farewell" in beat.output()
+
+
+def test_a_database_that_comes_back_is_said_to_and_nothing_is_missed_or_sent_twice(behind_gate):
+    project, gate = behind_gate
+    beat = project.ready_beat()
+    project.wait_for_run("poll", count=3)
+
+    gate.shut()
+    beat.expect("the database cannot be reached, nothing is dispatched")
+    away_at = project.now()
+    gate.open()
+    beat.expect("the database is back after")
+    project.wait_for_run("poll", after=away_at, count=10)
+
+    assert 1 == beat.output().count("the database cannot be reached")
+    assert {PERIOD} == set(steps(project.runs("poll")))
+    stop(beat)
+
+
+def test_nothing_is_claimed_while_the_broker_is_away_and_all_is_sent_when_it_is_back(
+    project, postgresql, redis_url, gate
+):
+    gate = gate(redis_url)
+    server = make_url(redis_url)
+    project = project(postgresql, str_of(server.set(host="127.0.0.1", port=gate.port)))
+    project.write(POLLING)
+    beat = project.ready_beat({"SCHEDULER_RESCUE_AFTER": "1"})
+    project.wait_for_run("poll", count=3)
+
+    gate.shut()
+    beat.expect("cannot be reached, nothing is claimed until it can")
+    away_at = project.now()
+    wait_for(lambda: project.now() > away_at + 5 * PERIOD, what="time for five runs")
+    assert [] == project.runs("poll", after=away_at)
+
+    gate.open()
+    beat.expect("the broker is back after")
+    project.wait_for_run("poll", after=project.now(), count=5)
+    assert {PERIOD} == set(steps(project.runs("poll")))
+    wait_for(
+        lambda: {"sent"} == {run.state for run in project.runs("poll")[:-5]},
+        what="the sending of what was claimed before",
+    )
+    assert "Traceback" not in beat.output()
+
+    gate.mute()
+    wait_for(lambda: gate.holds, what="an answer that is kept back")
+    assert stop(beat) < STOP_SECONDS
+    assert [] == project.schedulers()
 
 
 # --- settings ------------------------------------------------------------------------------
@@ -620,45 +735,30 @@ def test_a_setting_of_celerys_with_which_nothing_can_work_is_refused(conf, said)
         RoutineScheduler(app, lazy=True)
 
 
-PASSWORD = "hunter2"
-
-
 def test_a_password_appears_nowhere_whatever_cannot_be_reached(project, postgresql, sqlite):
-    reachable = project(postgresql.set(password=postgresql.password or PASSWORD))
-    secret = reachable.engine.url.password
-    reachable.write(POLLING)
-    nowhere = f"127.0.0.1:{free_port()}"
-    cases = {
-        READY: {},
-        "the database cannot be reached": {
-            "SCHEDULER_DB_URI": f"postgresql://user:{secret}@{nowhere}/x"
-        },
-        "the database cannot be reached, nothing": {
-            "SCHEDULER_DB_URI": f"mysql+pymysql://user:{secret}@{nowhere}/x"
-        },
-        "SCHEDULER_DB_URI = ": {"SCHEDULER_DB_URI": f"nonsense://user:{secret}@{nowhere}/x"},
-        "database_url = ": {},
-        "the broker redis://:**@": {
-            "SCHEDULER_DB_URI": sqlite.render_as_string(),
-            "CELERY_BROKER_URL": f"redis://:{secret}@{nowhere}/0",
-        },
-    }
-    del cases["database_url = "]
-    # What stands in app.conf goes before the environment.
-    (reachable.processes.directory / "bare.py").write_text(
-        (reachable.processes.directory / "proj.py")
-        .read_text()
-        .replace("'scheduler_db_uri'", "'no_such_setting'")
-        .replace("broker='memory://', ", "")
-    )
-    beats = [
-        (said, reachable.processes.beat("bare" if env else "proj", args=["-lDEBUG"], env=env))
-        for said, env in cases.items()
+    secret = postgresql.password or "hunter2"
+    nowhere = f"user:{secret}@127.0.0.1:{free_port()}"
+    reachable = postgresql.set(password=secret).render_as_string(hide_password=False)
+    cases = [
+        (READY, reachable, NO_WORKER),
+        ("the database cannot be reached", f"postgresql://{nowhere}/x", NO_WORKER),
+        ("the database cannot be reached", f"mysql+pymysql://{nowhere}/x", NO_WORKER),
+        ("SCHEDULER_DB_URI = ", f"nonsense://{nowhere}/x", NO_WORKER),
+        ("SCHEDULER_DB_URI = ", f"postgresql:/{nowhere}:x", NO_WORKER),
+        ("the broker redis://user:**@", str(sqlite), f"redis://{nowhere}/0"),
     ]
-    for said, beat in beats:
+    project = project(sqlite)
+    project.write(POLLING, scheduler_db_uri=None)
+
+    beats = [
+        project.beat("-lDEBUG", env={"SCHEDULER_DB_URI": url, "CELERY_BROKER_URL": broker})
+        for _, url, broker in cases
+    ]
+
+    for beat, (said, *_) in zip(beats, cases, strict=True):
         beat.expect(said)
-    for _, beat in beats:
-        if beat.returncode is None:
+        if said.startswith("SCHEDULER_DB_URI"):
+            assert 0 != beat.wait()
+        else:
             assert stop(beat) < STOP_SECONDS
         assert secret not in beat.output()
-    assert Path(sqlite.database).exists()

@@ -140,7 +140,7 @@ def test_changes_are_polled_for_while_there_is_no_connection_and_that_is_said_on
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         f" WHERE datname = '{postgresql.database}'"
     )
-    assert hears(listener), "the cut itself: time for a look"
+    wait_for(lambda: listener.wait(SHORT) or said(), what="a word about the cut")
     for _ in range(3):
         assert hears_nothing(listener)
     assert 1 == len(said())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError
 
 from ..errors import SchemaError
 from ..locks import alone
@@ -36,11 +37,19 @@ def migrate(engine: Engine) -> str | None:
             )
         upgraded = sa.inspect(connection).has_table("routines")
         if upgraded:
-            upgrade.from_nine_columns(connection)
+            _upgrade(connection)
         metadata.create_all(connection)
         triggers.create(connection)
         connection.execute(schema_version.insert().values(version=CURRENT))
         return "upgraded the table routines" if upgraded else "created the tables"
+
+
+def _upgrade(connection: Connection) -> None:
+    try:
+        upgrade.from_nine_columns(connection)
+    except (DataError, NotSupportedError, IntegrityError) as error:
+        told = " ".join(str(error.orig).split())
+        raise SchemaError(f"the table routines cannot be upgraded: {told}") from error
 
 
 def verify(engine: Engine) -> None:

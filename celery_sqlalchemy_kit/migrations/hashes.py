@@ -27,7 +27,13 @@ _ADOPT = sa.text(
                          ELSE coalesce(paused_at, utc_timestamp(6)) END,
         edited_at = utc_timestamp(6), updated_at = utc_timestamp(6), error = NULL,
         planned_hash = {_HASH}
-    WHERE edited = 1 AND namespace = :namespace"""
+    WHERE id IN :keys"""
+).bindparams(sa.bindparam("keys", expanding=True))
+# A row that somebody has locked is looked at again later: it must not hold up the others.
+_EDITED = sa.text(
+    """
+    SELECT id FROM routines WHERE edited = 1 AND namespace = :namespace
+    ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED"""
 )
 
 
@@ -52,4 +58,6 @@ def stand_in(engine: Engine) -> bool:
 
 def adopt(connection: Connection, namespace: str) -> None:
     """Do for edited rows what the triggers would have done; keeps ``next_run_at`` set by hand."""
-    connection.execute(_ADOPT, {"namespace": namespace})
+    keys = connection.execute(_EDITED, {"namespace": namespace}).scalars().all()
+    if keys:
+        connection.execute(_ADOPT, {"keys": keys})

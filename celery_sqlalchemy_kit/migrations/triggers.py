@@ -123,7 +123,10 @@ def _mysql() -> list[str]:
 def _sqlite() -> list[str]:
     now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
     changed = " OR ".join(f"OLD.{c} IS NOT NEW.{c}" for c in PLANNED)
-    healed = "error = CASE WHEN NEW.error IS OLD.error THEN NULL ELSE NEW.error END"
+    healed = (
+        f"error = CASE {_sqlite_unreadable()} "
+        "WHEN NEW.error IS OLD.error THEN NULL ELSE NEW.error END"
+    )
     drop = [
         f"DROP TRIGGER IF EXISTS routines_{name}"
         for name in ("edited", "owned", "moved", "instants_inserted", "instants_updated")
@@ -156,22 +159,30 @@ def _sqlite() -> list[str]:
     ]
 
 
+_SQLITE_INSTANTS = ("next_run_at", "starts_at", "ends_at")
+
+
+def _sqlite_unreadable() -> str:
+    """The branches of a CASE that say which instant of NEW cannot be read."""
+    return " ".join(
+        f"WHEN NEW.{c} IS NOT NULL AND datetime(NEW.{c}) IS NULL THEN '{c} = ' || "
+        f"quote(NEW.{c}) || ' is no instant; allowed is YYYY-MM-DD HH:MM:SS, in UTC'"
+        for c in _SQLITE_INSTANTS
+    )
+
+
 def _sqlite_instants() -> list[str]:
     """SQLite compares instants as text: what ``datetime()`` can read gets the one form."""
-    columns = ("next_run_at", "starts_at", "ends_at")
+    columns = _SQLITE_INSTANTS
     form = "????-??-?? ??:??:??.??????"
     other = " OR ".join(f"NEW.{c} NOT GLOB '{form}'" for c in columns)
     read = ", ".join(
         f"{c} = coalesce(strftime('%Y-%m-%d %H:%M:%f000', NEW.{c}), NEW.{c})" for c in columns
     )
-    unreadable = " ".join(
-        f"WHEN NEW.{c} IS NOT NULL AND datetime(NEW.{c}) IS NULL THEN '{c} = ' || "
-        f"quote(NEW.{c}) || ' is no instant; allowed is YYYY-MM-DD HH:MM:SS, in UTC'"
-        for c in columns
-    )
     body = f"""WHEN {other} BEGIN
             UPDATE routines SET {read} WHERE rowid = NEW.rowid;
-            UPDATE routines SET error = CASE {unreadable} END WHERE rowid = NEW.rowid;
+            UPDATE routines SET error = CASE {_sqlite_unreadable()} ELSE error END
+            WHERE rowid = NEW.rowid;
         END"""
     return [
         f"CREATE TRIGGER routines_instants_inserted AFTER INSERT ON routines {body}",

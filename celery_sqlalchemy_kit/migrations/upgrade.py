@@ -6,6 +6,7 @@ its rows are marked ``origin = 'code'``. Its ``last_run_at`` was naive UTC.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ NINE = (
 )
 _OLD_INDEXES = ("ix_routines_name", "ix_routines_last_run_at")
 _MOST_NAMES_SHOWN = 20
+_NAME_LENGTH = 255
 
 
 def from_nine_columns(connection: Connection) -> None:
@@ -82,9 +84,10 @@ def _ddl(connection: Connection, column: sa.Column[Any]) -> str:
 
 
 def _postgresql(connection: Connection, there: dict[str, Any]) -> None:
+    # A column that is wide enough is left alone: PostgreSQL alters none that a view uses.
+    narrow = [name for name in ("name", "task") if _width(there[name]) < _NAME_LENGTH]
     changes = [
-        "ALTER COLUMN name TYPE varchar(255)",
-        "ALTER COLUMN task TYPE varchar(255)",
+        *(f"ALTER COLUMN {name} TYPE varchar(255)" for name in narrow),
         "ALTER COLUMN id SET DEFAULT gen_random_uuid()",
         "ALTER COLUMN total_run_count SET DEFAULT 0",
         "ALTER COLUMN active SET DEFAULT true",
@@ -97,6 +100,11 @@ def _postgresql(connection: Connection, there: dict[str, Any]) -> None:
     changes += [f"ADD COLUMN {_ddl(connection, column)}" for column in _new_columns(there)]
     connection.exec_driver_sql(f"ALTER TABLE routines {', '.join(changes)}")
     _indexes(connection)
+
+
+def _width(column: Any) -> float:
+    length = getattr(column["type"], "length", None)
+    return math.inf if length is None else float(length)
 
 
 def _mysql(connection: Connection, there: dict[str, Any]) -> None:
@@ -113,21 +121,43 @@ def _mysql(connection: Connection, there: dict[str, Any]) -> None:
 
 
 def _sqlite(connection: Connection, there: dict[str, Any]) -> None:
-    """SQLite cannot add a column with a default that is worked out: the table is copied."""
-    before = sa.table("routines_before", *(sa.column(name) for name in there))
-    for name in _existing_indexes(connection):
-        connection.exec_driver_sql(f'DROP INDEX "{name}"')
-    connection.exec_driver_sql("ALTER TABLE routines RENAME TO routines_before")
-    connection.execute(CreateTable(routines))
-    kept = [column.name for column in routines.columns if column.name in there]
+    """SQLite cannot add a column with a default that is worked out: the table is copied.
+
+    In the order that SQLite's documentation gives (lang_altertable, "Making Other Kinds Of Table
+    Schema Changes"), so that views and foreign keys of others still mean this table.
+    """
+    kept = _sqlite_definitions(connection)
+    copy = routines.to_metadata(sa.MetaData(), name="routines_upgraded")
+    copy.indexes.clear()
+    connection.execute(CreateTable(copy))
+    for name in there.keys() - routines.columns.keys():
+        declared = there[name]["type"].compile(connection.dialect)
+        connection.exec_driver_sql(f'ALTER TABLE routines_upgraded ADD COLUMN "{name}" {declared}')
     read = {
         "last_run_at": "coalesce(strftime('%Y-%m-%d %H:%M:%f000', last_run_at), last_run_at)",
         "active": "coalesce(active, 1)",
     }
-    values: list[Any] = [sa.literal_column(read.get(name, f'"{name}"')) for name in kept]
-    connection.execute(routines.insert().from_select(kept, sa.select(*values).select_from(before)))
-    connection.exec_driver_sql("DROP TABLE routines_before")
+    names = ", ".join(f'"{name}"' for name in there)
+    values = ", ".join(read.get(name, f'"{name}"') for name in there)
+    connection.exec_driver_sql(
+        f"INSERT INTO routines_upgraded ({names}) SELECT {values} FROM routines"
+    )
+    connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+    connection.exec_driver_sql("DROP TABLE routines")
+    connection.exec_driver_sql("ALTER TABLE routines_upgraded RENAME TO routines")
+    connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
+    for definition in kept:
+        connection.exec_driver_sql(definition)
     _indexes(connection)
+
+
+def _sqlite_definitions(connection: Connection) -> list[str]:
+    """The DDL of indexes and triggers that somebody else has made on the table."""
+    found = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'routines' AND sql IS NOT NULL "
+        "AND type IN ('index', 'trigger')"
+    )
+    return [sql for name, sql in found.all() if name not in _OLD_INDEXES]
 
 
 def _primary_key(connection: Connection) -> list[str]:

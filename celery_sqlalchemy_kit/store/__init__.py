@@ -76,7 +76,7 @@ class Store:
         *decide* is called under the lock of the row. *after*: where the batch before ended;
         only PostgreSQL, whose dead index entries it skips, heeds it.
         """
-        sent = tuple(published)
+        sent = tuple(published)  # it may be claimed for twice
         if self.engine.dialect.name != "postgresql":
             after = None
         for again in (False, True):
@@ -146,7 +146,8 @@ class Store:
         with self.engine.begin() as connection:
             return connection.execute(seen).rowcount > 0
 
-    def leave(self) -> None:
-        """A clean stop: this scheduler counts no longer, at once."""
+    def leave(self, published: Iterable[UUID] = ()) -> None:
+        """A clean stop: this scheduler counts no longer, at once; what it *published* is sent."""
         with self.engine.begin() as connection:
+            outbox.confirm(connection, self._claimer, published)
             connection.execute(schedulers.delete().where(schedulers.c.id == self._me.id))

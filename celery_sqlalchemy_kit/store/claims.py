@@ -6,7 +6,7 @@ Everything a claim writes, it writes under the lock of the routine's row: a run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -86,8 +86,12 @@ def claim(
     due, plan, present = _lock(connection, claimer, limit, after)
     writes = Writes(claimer.namespace, present)
     claimed: list[Claimed] = []
-    last = None
+    last, cut_short = None, False
     for text in (*due, *plan):
+        if len(claimed) >= limit:
+            # Rows bound the locks, runs bound the writes: a row can have a backlog of many.
+            cut_short = True
+            break
         row = fetched(text, claimer.timezone, claimer.allowed_tasks)
         if row.routine is None:
             writes.fault(row)
@@ -105,12 +109,12 @@ def claim(
         tuple(writes.told),
         tuple(repeated),
         rows=len(due) + len(plan),
-        more=limit in (len(due), len(plan)),
+        more=cut_short or limit in (len(due), len(plan)),
         last=last,
     )
 
 
-Rows = list[Mapping[str, "str | None"]]
+Rows = list[dict[str, "str | None"]]
 _LOCKED = (*ROUTINE_COLUMNS, "now")
 
 
@@ -137,6 +141,9 @@ def _lock(
         ]
         for arm in (due, plan)
     ]
+    for row in arms[0]:
+        if row["next_run_at"] is None:  # PostgreSQL's -infinity, which is text of no instant
+            row["next_run_at"] = "-infinity"
     first = next((row for arm in arms for row in arm), None)
     present = first["now"] if first else connection.execute(sa.select(raw(now))).scalar_one()
     return arms[0], arms[1], read_instant(present or "")

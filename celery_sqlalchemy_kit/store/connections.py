@@ -26,22 +26,31 @@ _engines: dict[tuple[int, URL, str], Engine] = {}
 _lock = threading.Lock()
 
 
-def engine_for(url: URL, purpose: str, *, pool_size: int = 1) -> Engine:
+def engine_for(url: URL, purpose: str, **seconds: float) -> Engine:
     """The engine of this process for *url*.
 
     Keyed by process, as a connection must not be shared across a fork; an engine inherited from
     the parent is kept but never used, so that nothing closes the parent's sockets. *purpose*
-    keeps the connections of, say, the scheduler and the ledger apart.
+    keeps the connections of, say, the scheduler and the ledger apart; *seconds*: see
+    `make_engine`.
     """
     key = (os.getpid(), url, purpose)
     with _lock:
         if key not in _engines:
-            _engines[key] = make_engine(url, pool_size=pool_size)
+            _engines[key] = make_engine(url, **seconds)
         return _engines[key]
 
 
-def make_engine(url: URL, *, pool_size: int = 1) -> Engine:
-    """An engine of its own; with one connection unless more are asked for.
+def make_engine(
+    url: URL,
+    *,
+    lock_seconds: float = STATEMENT_TIMEOUT,
+    statement_timeout: float = STATEMENT_TIMEOUT,
+) -> Engine:
+    """An engine of its own, with one connection.
+
+    *lock_seconds*: how long SQLite waits for a lock, which it does in C, deaf to signals.
+    *statement_timeout*: seconds that a statement may take on MySQL and MariaDB.
 
     MySQL and MariaDB run at READ COMMITTED: at REPEATABLE READ an open claim blocks bare
     inserts. On SQLite every transaction begins IMMEDIATE, unless its connection has the
@@ -50,8 +59,8 @@ def make_engine(url: URL, *, pool_size: int = 1) -> Engine:
     """
     options: dict[str, Any] = {
         "poolclass": QueuePool,
-        "pool_size": pool_size,
-        "max_overflow": 0 if pool_size == 1 else 10,
+        "pool_size": 1,
+        "max_overflow": 0,
         "pool_timeout": STATEMENT_TIMEOUT,
         "future": True,
     }
@@ -59,29 +68,34 @@ def make_engine(url: URL, *, pool_size: int = 1) -> Engine:
     if backend == "sqlite":
         engine = sa.create_engine(
             url,
-            connect_args={"timeout": STATEMENT_TIMEOUT, "check_same_thread": False},
+            connect_args={"timeout": lock_seconds, "check_same_thread": False},
             **options,
         )
         sa.event.listen(engine, "connect", _sqlite_leaves_begin_to_us)
         sa.event.listen(engine, "begin", _sqlite_begin)
         return engine
-    options["connect_args"] = _connect_args(url)
+    options["connect_args"] = _connect_args(url, statement_timeout)
     if backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
     return sa.create_engine(url, **options)
 
 
-def _connect_args(url: URL) -> dict[str, Any]:
+def _connect_args(url: URL, statement_timeout: float) -> dict[str, Any]:
     wanted: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT}
-    if url.drivername.endswith("pymysql"):
-        wanted |= {"read_timeout": STATEMENT_TIMEOUT, "write_timeout": STATEMENT_TIMEOUT}
+    if url.drivername.endswith(("pymysql", "mysqldb")):
+        wanted |= {"read_timeout": statement_timeout, "write_timeout": statement_timeout}
     if url.get_backend_name() == "postgresql":
         wanted["application_name"] = "celery-sqlalchemy-kit"
+        # A server that is gone without a word is noticed, by who listens as well.
+        wanted |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+        wanted["tcp_user_timeout"] = 1000 * STATEMENT_TIMEOUT
     return {key: value for key, value in wanted.items() if key not in url.query}
 
 
 def _sqlite_leaves_begin_to_us(connection: Any, record: Any) -> None:
     connection.isolation_level = None
+    # Text that is no UTF-8 must not fail the rows beside it.
+    connection.text_factory = lambda octets: octets.decode("utf-8", "backslashreplace")
 
 
 def _sqlite_begin(connection: Connection) -> None:

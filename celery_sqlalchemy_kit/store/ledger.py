@@ -97,7 +97,7 @@ class Ledger:
         `State.SENT`, for a message that was put back, makes the run unstarted again. A run given
         up for lost is ended all the same by the attempt that it was lost in.
         """
-        values: dict[str, Any] = {"state": state.value, "reason": reason, "error": _cut(error)}
+        values: dict[str, Any] = {"state": state.value, "reason": reason, "error": cut(error)}
         values["finished_at"] = self._now()
         if state in (State.RETRYING, State.SENT):
             values["finished_at"] = None
@@ -175,7 +175,7 @@ def _passing(error: DBAPIError) -> bool:
     return error.connection_invalidated or "database is locked" in told or "deadlock" in told
 
 
-def _cut(text: str | None) -> str | None:
+def cut(text: str | None) -> str | None:
     """As much of *text* as is kept; PostgreSQL holds neither NUL nor half a surrogate pair."""
     if text is None:
         return None

@@ -16,7 +16,9 @@ from ..columns import raw, read_instant
 from ..rescue import Stranded, Verdict
 from ..routines import CatchUp, Cause, Run, State
 from ..tables import routines, runs
+from .chunks import chunks
 from .claims import Claimed, Claimer, schedulable, to_plan
+from .ledger import cut
 
 Judge = Callable[[Stranded, datetime], Verdict]
 
@@ -26,10 +28,10 @@ class View:
     """What there is to do, seen without a lock."""
 
     now: datetime
-    #: When the next routine is due; in the past: one is due now.
+    #: A routine is due, or has to be planned.
+    to_claim: bool
+    #: When the next one is due.
     next_run_at: datetime | None
-    #: A routine has to be planned.
-    to_plan: bool
     #: When the oldest run that is still unpublished was claimed.
     oldest_claim_at: datetime | None
 
@@ -45,31 +47,42 @@ class Rescued:
 def look(connection: Connection, claimer: Claimer) -> View:
     """One statement: when to wake, and whether there is anything to do."""
     mine = schedulable(claimer.namespace)
-    due = sa.select(sa.func.min(routines.c.next_run_at)).where(mine)
+    present = claimer.now()
+    due = sa.select(sa.literal(1)).where(mine, routines.c.next_run_at <= present).limit(1)
     plan = sa.select(sa.literal(1)).where(mine, to_plan()).limit(1)
+    following = sa.select(sa.func.min(routines.c.next_run_at)).where(
+        mine, routines.c.next_run_at > present
+    )
     claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == claimer.namespace)
     oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
-    now, next_run_at, planning, oldest_claim_at = connection.execute(
+    now, is_due, planning, next_run_at, oldest_claim_at = connection.execute(
         sa.select(
-            raw(claimer.now()),
-            raw(due.scalar_subquery()),
+            raw(present),
+            due.scalar_subquery(),
             plan.scalar_subquery(),
+            raw(following.scalar_subquery()),
             raw(oldest.scalar_subquery()),
         )
     ).one()
     return View(
-        read_instant(now), _instant(next_run_at), planning is not None, _instant(oldest_claim_at)
+        read_instant(now),
+        is_due is not None or planning is not None,
+        _instant(next_run_at),
+        _instant(oldest_claim_at),
     )
 
 
 def _instant(text: str | None) -> datetime | None:
-    return None if text is None else read_instant(text)
+    """None too for what is no instant: the claim of its row is going to say so."""
+    try:
+        return None if text is None else read_instant(text)
+    except ValueError:
+        return None
 
 
 def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> None:
     """What was published is ``sent``, unless a worker has begun it already."""
-    published = list(ids)
-    if published:
+    for published in chunks(ids):
         mine = sa.and_(
             runs.c.id.in_(published),
             runs.c.state == State.CLAIMED.value,
@@ -82,7 +95,7 @@ def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> No
 def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
     """A message that cannot be made or sent, for its own sake: say so in its run."""
     unsent = sa.and_(runs.c.id == run_id, runs.c.state == State.CLAIMED.value)
-    connection.execute(runs.update().where(unsent).values(error=fault))
+    connection.execute(runs.update().where(unsent).values(error=cut(fault)))
 
 
 _SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "claimed_at", "error")
@@ -122,8 +135,8 @@ def rescue(
         else:
             _end(connection, row, run, verdict, present)
             ended.append((f"{run.routine_name}[{run.id}]", verdict.state, verdict.reason or ""))
-    if again:
-        mine = c.id.in_([held.run.id for held in again])
+    for taken in chunks(held.run.id for held in again):
+        mine = c.id.in_(taken)
         connection.execute(
             runs.update()
             .where(mine)
@@ -139,18 +152,13 @@ def rescue(
 def _standing(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """How the routines of stranded runs stand now, by id."""
     c = routines.c
-    wanted = list(keys)
-    if not wanted:
-        return {}
-    rows = connection.execute(
-        sa.select(
-            raw(c.id).label("id"),
-            c.active,
-            c.catch_up,
-            raw(c.occurrence_at).label("occurrence_at"),
-        ).where(c.id.in_(wanted))
-    )
-    return {row["id"]: dict(row) for row in rows.mappings()}
+    columns = (raw(c.id).label("id"), c.active, c.catch_up, raw(c.occurrence_at))
+    standing: dict[str, Mapping[str, Any]] = {}
+    for wanted in chunks(keys):
+        for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
+            names = ("active", "catch_up", "occurrence_at")
+            standing[key] = dict(zip(names, values, strict=True))
+    return standing
 
 
 def _run(row: Mapping[str, Any]) -> Run:

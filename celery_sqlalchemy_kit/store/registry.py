@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,14 +16,11 @@ from ..columns import Instant, raw, read_instant
 from ..reconcile import FIELDS, Plan, Stored, in_json
 from ..routines import Declared, Origin
 from ..tables import removed, routines, schedulers
+from .chunks import chunks
 
 #: A scheduler that has not been seen for so long no longer counts.
 SILENCE = timedelta(seconds=30)
 _FORGOTTEN = timedelta(days=1)
-#: Names in one statement; databases bound the number of parameters.
-_CHUNK = 500
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,19 +33,13 @@ class Presence:
     pid: int
 
 
-def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
-    everything = list(items)
-    for start in range(0, len(everything), _CHUNK):
-        yield everything[start : start + _CHUNK]
-
-
 def stored_rows(
     connection: Connection, namespace: str, names: Iterable[str], known_tasks: Iterable[str]
 ) -> list[Stored]:
     """The rows that a declaration names, and those that may have lost theirs; not the others."""
     found = [
         row
-        for chunk in _chunks(names)
+        for chunk in chunks(names)
         for row in _select(connection, namespace, routines.c.name.in_(chunk))
     ]
     never_ran = sa.and_(
@@ -95,7 +86,7 @@ def _select(connection: Connection, namespace: str, where: sa.ColumnElement[bool
 def removed_names(connection: Connection, namespace: str, names: Iterable[str]) -> set[str]:
     """Which of *names* the table has lost before."""
     found: set[str] = set()
-    for chunk in _chunks(names):
+    for chunk in chunks(names):
         mine = sa.and_(removed.c.namespace == namespace, removed.c.name.in_(chunk))
         found |= set(connection.execute(sa.select(removed.c.name).where(mine)).scalars())
     return found
@@ -173,7 +164,7 @@ def _declared_row(routine: Declared, namespace: str, now: datetime) -> dict[str,
 
 def _remove(connection: Connection, namespace: str, rows: Sequence[Stored], now: datetime) -> None:
     """Keep the last state of each row in ``removed_routines``, then delete it."""
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows):
         keys = [row.key for row in chunk]
         mine = routines.c.id.in_(keys)
         columns = [raw(column).label(column.name) for column in routines.columns]
@@ -213,7 +204,7 @@ def _restore(
     not caught up.
     """
     rows = []
-    for chunk in _chunks(again):
+    for chunk in chunks(again):
         task = {routine.name: routine.task for routine in chunk}
         mine = sa.and_(removed.c.namespace == namespace, removed.c.name.in_(task))
         found = connection.execute(

@@ -15,9 +15,12 @@ from sqlalchemy.engine import Connection
 from ..migrations.triggers import QUIET
 from ..routines import Run, State
 from ..tables import routines, runs
+from .chunks import chunks
 from .rows import Fetched
 
 _LONGEST_FAULT = 2000
+#: What an integer column holds.
+_LARGEST = 2**31 - 1
 
 _STEP = (
     routines.update()
@@ -116,7 +119,8 @@ class Writes:
         self._runs.append(
             {
                 "id": run.id,
-                "routine_id": run.routine_id,
+                # As the row has it: SQLite lets people spell an id in other ways than we do.
+                "routine_id": text["id"],
                 "routine_name": run.routine_name,
                 "namespace": self._namespace,
                 "task": run.task,
@@ -127,7 +131,7 @@ class Writes:
                 "cause": run.cause.value,
                 "state": state.value,
                 "reason": reason,
-                "count": count,
+                "count": min(count, _LARGEST),
                 "until": until,
                 "claimed_by": claimed_by,
                 "claimed_at": self.now if sends else None,
@@ -152,17 +156,18 @@ class Writes:
                 "pending": occurrence_at,
                 "due": next_run_at,
                 "ran": last_run_at,
-                "total": total_run_count,
+                "total": min(total_run_count, _LARGEST),
             }
         )
 
     def drop_repeated(self, connection: Connection) -> frozenset[UUID]:
         """Leave out runs whose id is in the ledger already; returns their ids."""
-        ids = [row["id"] for row in self._runs]
-        if not ids:
-            return frozenset()
         there = frozenset(
-            connection.execute(sa.select(runs.c.id).where(runs.c.id.in_(ids))).scalars()
+            found
+            for ids in chunks(row["id"] for row in self._runs)
+            for found in connection.execute(
+                sa.select(runs.c.id).where(runs.c.id.in_(ids))
+            ).scalars()
         )
         self._runs = [row for row in self._runs if row["id"] not in there]
         return there
