@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery import signals
-from celery.utils.log import get_logger
-
-logger = get_logger(__name__)
 
 ALIAS = "routines"
 SCHEDULER = "celery_sqlalchemy_kit.scheduler:RoutineScheduler"
@@ -25,4 +22,3 @@ def connect() -> None:
 def _heed_option(sender: Any = None, **_: Any) -> None:
     if sender.statedb == ALIAS and sender.options.get("beat"):
         sender.statedb, sender.scheduler = None, SCHEDULER
-        logger.info("routines: -S %s taken for the scheduler, as -B is given", ALIAS)
