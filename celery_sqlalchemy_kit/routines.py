@@ -71,10 +71,6 @@ class State(str, enum.Enum):
     LOST = "lost"
 
 
-#: States that nothing leaves.
-TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.MISSED, State.SKIPPED})
-
-
 @dataclass(frozen=True)
 class Routine:
     """One row of ``routines``, decoded. Instants are aware UTC."""

@@ -15,7 +15,6 @@ from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import (
     REFUSED_OPTIONS,
-    TERMINAL,
     CatchUp,
     Cause,
     Declared,
@@ -87,10 +86,6 @@ def test_microseconds_are_exact(instant):
 )  # fmt: skip
 def test_the_words_of_the_table(kind: type[enum.Enum], words):
     assert words == [word.value for word in kind]
-
-
-def test_a_run_that_has_ended_or_never_began_is_final():
-    assert {"succeeded", "failed", "missed", "skipped"} == {state.value for state in TERMINAL}
 
 
 def test_options_that_the_kit_sets_itself_are_refused():
