@@ -169,8 +169,12 @@ class AsyncTask(SyncTask):
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Tasks must define the execute method.")
 
+    async def run_execute(self, *args: Any, **kwargs: Any) -> Any:
+        """What is run round ``execute``; override it to open a session for it, say."""
+        return await self.execute(*args, **kwargs)
+
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        return aio.run(lambda: self.execute(*args, **kwargs), task=self)
+        return aio.run(lambda: self.run_execute(*args, **kwargs), task=self)
 
     @classmethod
     def bind(cls, app: Celery) -> Celery:

@@ -818,3 +818,19 @@ def test_stock_tasks_are_left_alone(app):
     app.register_task(Stock())
     assert app.tasks["stock"].apply().state == states.FAILURE
     assert app.tasks["stock"].acks_late is False
+
+
+def test_run_execute_of_a_base_class_goes_round_the_execute_of_its_tasks(app):
+    class WithSession(AsyncTask):
+        abstract = True
+
+        async def run_execute(self, *args, **kwargs):
+            return "opened", await self.execute("session", *args, **kwargs), "closed"
+
+    class Poll(WithSession):
+        name = "poll"
+
+        async def execute(self, session, what):
+            return session, what
+
+    assert ("opened", ("session", "news"), "closed") == app.tasks["poll"].apply(("news",)).get()
