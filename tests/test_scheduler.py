@@ -20,6 +20,7 @@ from test_migrations import EARLIER, INDEXES
 
 from celery_sqlalchemy_kit import RoutineScheduler, SettingsError, tables
 from celery_sqlalchemy_kit.columns import Instant, utcnow
+from celery_sqlalchemy_kit.loop import Loop
 from celery_sqlalchemy_kit.store.connections import make_engine
 
 #: Seconds within which a beat has to obey SIGTERM.
@@ -762,3 +763,34 @@ def test_a_password_appears_nowhere_whatever_cannot_be_reached(project, postgres
         else:
             assert stop(beat) < STOP_SECONDS
         assert secret not in beat.output()
+
+
+def test_a_start_that_fails_once_leaves_a_scheduler_that_hears(postgresql, redis_url, monkeypatch):
+    monkeypatch.setattr("celery_sqlalchemy_kit.scheduler._obey_sigterm", lambda: None)
+    app = Celery("once", broker=redis_url)
+    app.conf.scheduler_db_uri = postgresql
+    begin, lost = Loop.begin, sa.exc.TimeoutError("a race that was lost")
+    outcomes = iter([lost])
+
+    def begin_or_lose(loop):
+        for error in outcomes:
+            raise error
+        begin(loop)
+
+    monkeypatch.setattr(Loop, "begin", begin_or_lose)
+    scheduler = RoutineScheduler(app, max_interval=0.01)
+    scheduler.tick()
+    scheduler.tick()
+    wakeups = scheduler._running.wakeups
+    wakeups.wait(0)
+    with sa.create_engine(postgresql, future=True).begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO routines (name, task, schedule) VALUES ('a', 'a', :schedule)"),
+            {"schedule": '{"timedelta": 60}'},
+        )
+
+    began = time.monotonic()
+    wakeups.wait(20)
+
+    assert time.monotonic() - began < 10
+    assert scheduler._running is scheduler._made
