@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from celery import Celery
 from celery.schedules import crontab
@@ -19,6 +19,8 @@ from .store import Store
 from .tasks import declared_tasks
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LONGEST_NAME = 255
 #: Lines of one kind that are logged one by one; the rest is counted.
@@ -117,19 +119,24 @@ def _sent(entry: Mapping[str, Any], field: str, kind: Any, allowed: str) -> Any:
     return value
 
 
-def register(app: Celery, store: Store, settings: Settings, timezone: str) -> Plan:
-    """Reconcile the code with the table, and log what came of it."""
+def register(
+    app: Celery, store: Store, settings: Settings, timezone: str, before: Plan | None = None
+) -> Plan:
+    """Reconcile the code with the table, and log what came of it.
+
+    *before* is the plan of the last time: what stands as it stood then is not said again.
+    """
     plan = store.reconcile(
         declared(app, timezone),
         known_tasks=list(app.tasks),
         removal=settings.scheduler_removed_routines,
         merge=settings.scheduler_code_changes == "merge",
     )
-    _tell(plan)
+    _tell(plan, before or Plan())
     return plan
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: Plan, before: Plan) -> None:
     _lines(logging.INFO, "inserted", (routine.name for routine in plan.insert))
     _lines(logging.WARNING, "restored, as it was when removed", (r.name for r in plan.restore))
     moved = (f"{row.name} from {row.task} to {task}" for row, task in plan.retask)
@@ -147,21 +154,25 @@ def _tell(plan: Plan) -> None:
         (row.name for row in plan.remove if row.origin is None),
     )
     _lines(logging.INFO, "deactivated, no longer declared:", (r.name for r in plan.deactivate))
-    _lines(logging.INFO, "kept while a live scheduler declares it:", plan.held)
+    _lines(logging.INFO, "kept while a live scheduler declares it:", _new(plan.held, before.held))
     _lines(
         logging.INFO,
         "differs, and the database's is obeyed:",
         (
             f"{d.name}: {d.field} is {d.code} in code, {d.database} in the database"
-            for d in plan.drift
+            for d in _new(plan.drift, before.drift)
         ),
     )
-    if plan.spared:
+    if _new(plan.spared, before.spared):
         logger.warning(
             "routines: the code declares nothing, so nothing is removed (%d routines would be); "
             "are all task modules imported?",
             len(plan.spared),
         )
+
+
+def _new(said: Iterable[T], before: Collection[T]) -> list[T]:
+    return [each for each in said if each not in before]
 
 
 def _lines(level: int, what: str, items: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ from .dispatch import Publisher, RunEntry
 from .errors import KitError, SettingsError
 from .loop import Loop
 from .outage import Outage
+from .reconcile import Plan
 from .store import Presence, Store
 from .store.connections import MIGRATION_TIMEOUT, deadline, engine_for, wait_in_python
 from .store.faults import Fault, kind_of
@@ -177,13 +178,14 @@ class _Running:
         url = settings.scheduler_db_uri
         if url is None:
             raise SettingsError(["scheduler_db_uri is missing"])
-        timezone = zone_name(app)
+        self._app, self._settings, self._timezone = app, settings, zone_name(app)
+        self._plan: Plan | None = None
         engine = engine_for(url, "scheduler", lock_seconds=LOCK_SECONDS)
         me = Presence(uuid4(), settings.scheduler_namespace, socket.gethostname(), os.getpid())
         self.store = Store(
             engine,
             me,
-            timezone=timezone,
+            timezone=self._timezone,
             clock=clock,
             allowed_tasks=settings.scheduler_allowed_tasks,
         )
@@ -202,17 +204,17 @@ class _Running:
             patience=timedelta(seconds=settings.scheduler_rescue_after) / 2,
             producer_class=scheduler.Producer,
         )
-        self.loop = Loop(
-            self.store,
-            self.publisher,
-            settings,
-            clock,
-            lambda: bool(registrar.register(app, self.store, settings, timezone).held),
+        self.loop = Loop(self.store, self.publisher, settings, clock, self._register)
+
+    def _register(self) -> bool:
+        """Whether a live scheduler keeps a routine that this one no longer declares."""
+        self._plan = registrar.register(
+            self._app, self.store, self._settings, self._timezone, self._plan
         )
-        self._create = settings.create_table
+        return bool(self._plan.held)
 
     def begin(self) -> None:
-        if self._create:
+        if self._settings.create_table:
             with deadline(MIGRATION_TIMEOUT):
                 done = migrations.migrate(self.migrating_engine)
             self.migrating_engine.dispose()

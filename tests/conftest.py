@@ -18,7 +18,10 @@ import processes as child_processes
 import pytest
 import servers
 import sqlalchemy as sa
+from celery import _state, signals
 from sqlalchemy.engine import URL, Engine, make_url
+
+from celery_sqlalchemy_kit import aio, declarations
 
 #: What the tests ran with, for the summary: names and versions.
 RAN_WITH = {
@@ -86,6 +89,27 @@ def processes(tmp_path) -> child_processes.Processes:
     started = child_processes.Processes(tmp_path)
     yield started
     started.kill()
+
+
+@pytest.fixture
+def no_tasks_of_other_tests(monkeypatch):
+    """What a test declares is declared for its own apps only, and its event loop ends with it."""
+    monkeypatch.setattr(declarations, "_declarations", {})
+    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+    yield
+    aio.close()
+
+
+@pytest.fixture
+def workers_leave_logging_alone():
+    """An embedded worker would set the root logger's level, and `caplog` would stay empty."""
+
+    @signals.setup_logging.connect
+    def leave(**_):
+        pass
+
+    yield
+    signals.setup_logging.disconnect(leave)
 
 
 @pytest.fixture(autouse=True)

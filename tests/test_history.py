@@ -8,33 +8,19 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from billiard.einfo import ExceptionInfo
-from celery import Celery, _state, signals, states
+from celery import Celery, signals, states
 from celery.app.trace import build_tracer
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject, Terminated, WorkerLostError
 from celery.worker.request import create_request_cls
 from servers import wait_for
 
-from celery_sqlalchemy_kit import AsyncTask, SyncTask, declarations, dispatch, history, tables
+from celery_sqlalchemy_kit import AsyncTask, SyncTask, dispatch, history, tables
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.store.connections import engine_for, make_engine
 from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
 
-
-@pytest.fixture(autouse=True)
-def _workers_leave_logging_alone():
-    @signals.setup_logging.connect
-    def leave(**_):
-        pass
-
-    yield
-    signals.setup_logging.disconnect(leave)
-
-
-@pytest.fixture(autouse=True)
-def _no_tasks_of_other_tests(monkeypatch):
-    monkeypatch.setattr(declarations, "_declarations", {})
-    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
 
 
 @pytest.fixture

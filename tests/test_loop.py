@@ -69,6 +69,20 @@ def test_edits_are_seen_where_the_user_may_not_create_triggers(without_triggers,
     poll.kill()
 
 
+def test_a_start_that_was_cut_short_where_there_are_no_triggers_goes_on(without_triggers, clock):
+    first = ManualBeat(without_triggers, clock, [every(5)])
+    first.start()
+    sql(first, "DELETE FROM routine_schema")
+    first.kill()
+
+    second = ManualBeat(without_triggers, clock, [every(5)])
+    second.start()
+    second.run()
+
+    assert second.advance(10)
+    second.kill()
+
+
 @pytest.fixture
 def beat(database, clock):
     beats = []

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from celery import Celery, _state
+from celery import Celery
 from celery.beat import ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedule
 
@@ -16,7 +16,6 @@ from celery_sqlalchemy_kit import (
     AsyncTask,
     DeclarationError,
     SyncTask,
-    declarations,
     migrations,
     registrar,
     routine,
@@ -29,11 +28,7 @@ from celery_sqlalchemy_kit.store import Presence, Store
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import routines
 
-
-@pytest.fixture(autouse=True)
-def _no_tasks_of_other_tests(monkeypatch):
-    monkeypatch.setattr(declarations, "_declarations", {})
-    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests")
 
 
 @pytest.fixture
@@ -244,7 +239,7 @@ def register(make_app, sqlite, caplog):
     engine = make_engine(sqlite)
     migrations.migrate(engine)
 
-    def reconcile(listed, **settings):
+    def reconcile(listed, before=None, **settings):
         entries = {
             each.name: {
                 "task": each.task,
@@ -261,6 +256,7 @@ def register(make_app, sqlite, caplog):
             store,
             Settings.load({"scheduler_db_uri": sqlite, **settings}, {}, scheduler=True),
             "UTC",
+            before,
         )
         store.leave()
         return plan, [(each.levelname, each.getMessage()) for each in caplog.records]
@@ -310,6 +306,19 @@ def test_what_differs_is_said_and_stays_as_the_database_has_it(register):
     assert "differs, and the database's is obeyed: poll: schedule is " in said
     assert '{"timedelta": 15' in said
     assert '{"timedelta": 30' in said
+
+
+def test_what_was_said_the_last_time_is_not_said_again_and_what_is_new_is(register):
+    register([code("poll"), code("tidy")])
+    execute(register, "UPDATE routines SET schedule = '{\"timedelta\": 30}' WHERE name = 'poll'")
+    before, _ = register([code("poll"), code("tidy")])
+
+    again, said = register([code("poll"), code("tidy")], before)
+    assert [] == said
+
+    execute(register, "UPDATE routines SET schedule = '{\"timedelta\": 60}' WHERE name = 'tidy'")
+    _, ((_, said),) = register([code("poll"), code("tidy")], again)
+    assert "tidy" in said
 
 
 def test_a_task_that_moved_in_the_code_is_followed_and_said(register):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from celery import Celery, Task, _state, current_task, signals, states
+from celery import Celery, Task, current_task, signals, states
 from celery.app.trace import build_tracer
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject, Retry
@@ -27,23 +27,7 @@ from celery_sqlalchemy_kit import (
 )
 from celery_sqlalchemy_kit.tasks import declared_tasks
 
-
-@pytest.fixture(autouse=True)
-def _workers_leave_logging_alone():
-    @signals.setup_logging.connect
-    def leave(**_):
-        pass
-
-    yield
-    signals.setup_logging.disconnect(leave)
-
-
-@pytest.fixture(autouse=True)
-def _no_tasks_of_other_tests(monkeypatch):
-    monkeypatch.setattr(declarations, "_declarations", {})
-    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
-    yield
-    aio.close()
+pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
 
 
 @pytest.fixture

@@ -38,7 +38,9 @@ _EDITED = sa.text(
 
 
 def create(connection: Connection) -> None:
-    """Add the two columns and their index."""
+    """Add the two columns and their index, unless a start that was cut short has."""
+    if stand_in(connection):
+        return
     connection.exec_driver_sql(
         f"""
         ALTER TABLE routines ADD COLUMN planned_hash CHAR(32),
@@ -48,11 +50,11 @@ def create(connection: Connection) -> None:
     )
 
 
-def stand_in(engine: Engine) -> bool:
+def stand_in(database: Engine | Connection) -> bool:
     """Whether they take the triggers' place in this database."""
-    if engine.dialect.name != "mysql":
+    if database.dialect.name != "mysql":
         return False
-    columns = sa.inspect(engine).get_columns("routines")
+    columns = sa.inspect(database).get_columns("routines")
     return any(column["name"] == "planned_hash" for column in columns)
 
 
