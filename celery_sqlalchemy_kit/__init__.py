@@ -13,15 +13,18 @@ from .errors import (
     SchemaError,
     SettingsError,
 )
+from .schedules import After, Once
 from .tasks import AsyncTask, SyncTask, routine
 
 if TYPE_CHECKING:
     from .scheduler import RoutineScheduler
 
 __all__ = [
+    "After",
     "AsyncTask",
     "DeclarationError",
     "KitError",
+    "Once",
     "RoutineError",
     "RoutineScheduler",
     "ScheduleError",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -10,11 +9,11 @@ from typing import Any, TypeVar
 from celery import Celery
 from celery.schedules import crontab
 
-from . import schedules
+from . import entries
 from .config import Settings
 from .errors import DeclarationError, ScheduleError
 from .reconcile import Plan
-from .routines import REFUSED_OPTIONS, Declared
+from .routines import Declared
 from .store import Store
 from .tasks import declared_tasks
 
@@ -22,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LONGEST_NAME = 255
 #: Lines of one kind that are logged one by one; the rest is counted.
 _MOST_LINES = 20
 
@@ -41,13 +39,17 @@ def declared(app: Celery, timezone: str) -> list[Declared]:
     faults: list[str] = []
     for name, entry, builtin in _entries(app):
         try:
-            routine = _declared(name, entry, timezone, builtin=builtin)
+            routines = entries.declared(name, entry, timezone, builtin=builtin)
         except (DeclarationError, ScheduleError) as fault:
             faults.append(f"{name!r}: {fault}")
             continue
-        if name in found and found[name] != routine:
-            logger.warning("routines: %r is declared twice; beat_schedule's is taken", name)
-        found[name] = routine
+        for routine in routines:
+            if found.setdefault(routine.name, routine) != routine:
+                logger.warning(
+                    "routines: %r is declared twice, for %r and for %r: the last is taken",
+                    *(routine.name, found[routine.name].task, routine.task),
+                )
+            found[routine.name] = routine
     if faults:
         raise DeclarationError("cannot be stored as routines: " + "; ".join(faults))
     return list(found.values())
@@ -55,14 +57,8 @@ def declared(app: Celery, timezone: str) -> list[Declared]:
 
 def _entries(app: Celery) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
     for task in declared_tasks(app):
-        entry = {
-            "task": task.name,
-            "schedule": task.schedule,
-            "args": getattr(task, "args", None),
-            "kwargs": getattr(task, "kwargs", None),
-            "options": getattr(task, "options", None),
-        }
-        yield task.name, entry, False
+        for name, entry in entries.of_task(task):
+            yield name, entry, False
     listed = app.conf.beat_schedule or {}
     for name, entry in listed.items():
         yield str(name), entry if isinstance(entry, Mapping) else _attributes(entry), False
@@ -83,40 +79,6 @@ def _cleanup() -> dict[str, Any]:
         "schedule": crontab("0", "4", "*"),
         "options": {"expires": 12 * 3600},
     }
-
-
-def _declared(name: str, entry: Mapping[str, Any], timezone: str, *, builtin: bool) -> Declared:
-    task = entry.get("task")
-    for what, value in (("name", name), ("task", task)):
-        if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
-            raise DeclarationError(
-                f"{what} = {value!r}: allowed are 1 to {_LONGEST_NAME} characters"
-            )
-    options = dict(_sent(entry, "options", Mapping, "a dict") or {})
-    refused = sorted(REFUSED_OPTIONS & options.keys())
-    if refused:
-        raise DeclarationError(f"options: {', '.join(refused)} cannot be set")
-    return Declared(
-        name=name,
-        task=str(task),
-        schedule=schedules.parse(entry.get("schedule"), timezone=timezone),
-        args=tuple(_sent(entry, "args", (list, tuple), "a list or a tuple") or ()),
-        kwargs=dict(_sent(entry, "kwargs", Mapping, "a dict") or {}),
-        options=options,
-        builtin=builtin,
-    )
-
-
-def _sent(entry: Mapping[str, Any], field: str, kind: Any, allowed: str) -> Any:
-    """What is sent with the message, if it can be stored."""
-    value = entry.get(field)
-    if value is not None and not isinstance(value, kind):
-        raise DeclarationError(f"{field} = {value!r}: allowed is {allowed}")
-    try:
-        json.dumps(dict(value) if isinstance(value, Mapping) else value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as fault:
-        raise DeclarationError(f"{field} = {value!r} is no JSON: {fault}") from None
-    return value
 
 
 def register(

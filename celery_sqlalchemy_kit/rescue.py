@@ -20,9 +20,10 @@ MOST_ATTEMPTS = 5
 class Stranded:
     """A claimed run that is still unpublished, and how its routine stands now.
 
-    ``following`` is the routine's occurrence after it, None if none will ever follow; ``present``
-    and ``active`` tell whether the routine is still there and switched on. ``claimed_at`` is when
-    it was last claimed: what was late already when it was claimed waits since then.
+    ``following`` is the routine's occurrence after it, None if none is known; ``over``: none will
+    ever follow. ``present`` and ``active`` tell whether the routine is still there and switched
+    on. ``claimed_at`` is when it was last claimed: what was late already when it was claimed waits
+    since then.
     """
 
     scheduled_for: datetime
@@ -34,6 +35,7 @@ class Stranded:
     active: bool
     catch_up: CatchUp
     following: datetime | None
+    over: bool = False
     claimed_at: datetime | None = None
 
 
@@ -54,8 +56,7 @@ def judge(run: Stranded, now: datetime, misfire_grace: timedelta) -> Verdict:
     and unless all are to be caught up) and 24 hours.
     """
     by_hand = run.cause in (Cause.MANUAL, Cause.BACKFILL)
-    over = run.following is None
-    if not by_hand and not (run.present and (run.active or over)):
+    if not by_hand and not (run.present and (run.active or run.over)):
         return Verdict(State.SKIPPED, "inactive" if run.present else "removed")
     if run.fault is not None and run.publish_attempts >= MOST_ATTEMPTS:
         return Verdict(State.MISSED, f"not publishable: {run.fault}")

@@ -71,6 +71,10 @@ class State(str, enum.Enum):
     LOST = "lost"
 
 
+#: What ends a run, for whoever waits for its end.
+ENDED = (State.SUCCEEDED, State.FAILED, State.MISSED, State.SKIPPED, State.LOST)
+
+
 @dataclass(frozen=True)
 class Routine:
     """One row of ``routines``, decoded. Instants are aware UTC."""
@@ -97,6 +101,9 @@ class Routine:
     edited_at: datetime | None = None
     #: When it was switched off, until it has been planned again.
     paused_at: datetime | None = None
+    #: Of an `After`: the run whose end it waits for, and when the last one that it waited for did.
+    waiting_for: UUID | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ routines = sa.Table(
     _column("updated_at", Instant(), nullable=False, server_default=utcnow()),
     _column("edited_at", Instant(), nullable=False, server_default=utcnow()),
     _column("paused_at", Instant()),
+    _column("ended_at", Instant()),
 )
 _c = routines.c
 sa.Index("routines_name", _c.namespace, _c.name, unique=True)
@@ -64,6 +65,8 @@ sa.Index(
     sqlite_where=_schedulable,
 )
 sa.Index("routines_origin", _c.namespace, _c.origin)
+_waits = _c.waiting_for.is_not(None)
+sa.Index("routines_waiting", _c.waiting_for, postgresql_where=_waits, sqlite_where=_waits)
 
 runs = sa.Table(
     "routine_runs",

@@ -13,9 +13,9 @@ from celery.exceptions import Reject
 from celery.local import Proxy
 from celery.utils.functional import head_from_fun
 
-from . import aio, declarations, history, schedules
+from . import aio, declarations, entries, history
 from .config import Settings
-from .errors import DeclarationError, ScheduleError
+from .errors import DeclarationError
 
 
 class SyncTask(Task):  # type: ignore[misc]
@@ -38,8 +38,12 @@ class SyncTask(Task):  # type: ignore[misc]
     autoretry_for: tuple[type[BaseException], ...] = (Exception,)
     dont_autoretry_for: tuple[type[BaseException], ...] = ()
 
-    #: When it is due, as `schedules.parse` reads it; None for a task that is no routine.
+    #: When it is due, as `schedules.parse` reads it, or a list of such: a routine for each, named
+    #: ``<task> <schedule as JSON>``. None for a task that is no routine.
     schedule: Any = None
+    #: Routines with names of their own: name to ``schedule``, and ``args``, ``kwargs``,
+    #: ``options`` where they are not those below.
+    routines: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: What the routine passes to the task, and the routine's options for ``apply_async``.
     args: Sequence[Any] = ()
     kwargs: ClassVar[Mapping[str, Any]] = {}
@@ -56,7 +60,7 @@ class SyncTask(Task):  # type: ignore[misc]
             return
         cls.__bound__ = False
         cls._take_coroutine()
-        cls._check_schedule()
+        entries.check(vars(cls), f"task {declarations.title(cls)!r}")
         cls._begin_before_start()
         if cls._is_declaration():
             declarations.declare(cls)
@@ -119,16 +123,6 @@ class SyncTask(Task):  # type: ignore[misc]
             )
 
     @classmethod
-    def _check_schedule(cls) -> None:
-        value = vars(cls).get("schedule")
-        if value is None:
-            return
-        try:
-            schedules.parse(value)
-        except ScheduleError as error:
-            raise DeclarationError(f"task {declarations.title(cls)!r}: {error}") from error
-
-    @classmethod
     def _begin_before_start(cls) -> None:
         """Begin the run before the hook that *cls* has, whether or not it calls ``super()``."""
         hook = inspect.getattr_static(cls, "before_start")
@@ -148,7 +142,7 @@ class SyncTask(Task):  # type: ignore[misc]
     @classmethod
     def _is_declaration(cls) -> bool:
         own = vars(cls)
-        named = own.get("name") is not None or own.get("schedule") is not None
+        named = any(own.get(each) is not None for each in ("name", "schedule", "routines"))
         if not named or own.get("abstract") or _is_made_by_app(cls):
             return False
         return cls._has_body() and not declarations.needs_arguments(cls)
@@ -196,17 +190,19 @@ class AsyncTask(SyncTask):
 
 def routine(
     *,
-    schedule: Any,
+    schedule: Any = None,
     name: str | None = None,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    routines: Mapping[str, Mapping[str, Any]] | None = None,
     bind: bool = False,
     **attributes: Any,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Make a function, plain or ``async``, a task of every app that is run by *schedule*.
 
     *args* and *kwargs* are what the routine passes to it, *options* are those of ``apply_async``.
+    A list of schedules makes several routines, and so does *routines*: see `SyncTask`.
     *attributes* are those of a Celery task, such as ``max_retries``; *bind* passes the task as
     ``self``. What takes the function's place is the task of the current app: ``tidy.delay()``
     sends it, ``tidy()`` calls it.
@@ -216,7 +212,7 @@ def routine(
     """
 
     def declare(function: Callable[..., Any]) -> Any:
-        if schedule is None:
+        if schedule is None and not routines:
             raise DeclarationError(f"task {name or function.__name__!r}: a routine has a schedule")
         body = function if bind else staticmethod(function)
         written: dict[str, Any] = {
@@ -225,6 +221,7 @@ def routine(
             "args": tuple(args),
             "kwargs": dict(kwargs or {}),
             "options": dict(options or {}),
+            "routines": dict(routines or {}),
             "run": body,
             "__wrapped__": body,
             "__header__": staticmethod(head_from_fun(function, bound=bind)),
@@ -246,7 +243,7 @@ def declared_tasks(app: Celery) -> list[SyncTask]:
     return [
         task
         for task in app.tasks.values()
-        if isinstance(task, SyncTask) and task.schedule is not None
+        if isinstance(task, SyncTask) and (task.schedule is not None or task.routines)
     ]
 
 

@@ -22,9 +22,10 @@ from . import migrations
 from .clock import SettableClock
 from .config import Settings
 from .loop import Loop
-from .routines import Declared, Run
+from .routines import Declared, Run, State
 from .store import Claimed, Presence, Store
 from .store.connections import make_engine
+from .store.ledger import Begun, Ledger
 
 __all__ = ["ManualBeat", "SettableClock"]
 
@@ -124,6 +125,12 @@ class ManualBeat:
             step = max(min(seconds, left), 1e-6)
             self.clock.advance(step)
             left -= step
+
+    def finish(self, run: Run, state: State = State.SUCCEEDED) -> bool:
+        """Begin and end a dispatched run now, as a worker would; False: it has begun before."""
+        ledger, attempt_id = Ledger(self.engine, self.clock), uuid4()
+        begun = ledger.begin(run.id, attempt_id, retries=0, worker="test")
+        return begun is Begun.BEGUN and ledger.end(run.id, attempt_id, state)
 
     def stop(self) -> None:
         """A clean stop."""

@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 
 from celery_sqlalchemy_kit import due, schedules
 from celery_sqlalchemy_kit.clock import UTC
-from celery_sqlalchemy_kit.due import Decision, Limits, Missed, Occurrence, decide, due_at
+from celery_sqlalchemy_kit.due import (
+    Decision,
+    Limits,
+    Missed,
+    Occurrence,
+    after,
+    decide,
+    decision,
+    due_at,
+    once,
+    series,
+)
 from celery_sqlalchemy_kit.routines import CatchUp, Cause, Routine
 from celery_sqlalchemy_kit.schedules import Interval, Schedule
 
@@ -476,7 +487,7 @@ def test_bounds_decide(routine, now, expected):
 def test_the_phase_of_what_has_none_yet_is_that_of_its_start():
     routine = every(60, starts_at=at("10:00:20"))
 
-    assert at("10:00:20") == due.first_after(routine, NINE, None)
+    assert Decision((), (), **then(at("10:00:20"))) == decide(routine, NINE, LIMITS)
 
 
 def test_of_a_backlog_within_the_grace_the_oldest_use_up_max_runs():
@@ -787,7 +798,8 @@ def test_whatever_people_write_a_decision_comes_of_it(walk, ours, theirs):
 def test_no_clock_is_read():
     names = {
         node.attr if isinstance(node, ast.Attribute) else node.id
-        for node in ast.walk(ast.parse(inspect.getsource(due)))
+        for module in (due, after, decision, once, series)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, (ast.Attribute, ast.Name))
     }
 

@@ -133,6 +133,39 @@ def test_an_interval_runs_once_a_period_and_keeps_its_phase(beat, clock):
     assert 60 == row(poll)["total_run_count"]
 
 
+@pytest.fixture(params=["postgresql", "mariadb"])
+def elsewhere(request):
+    """A database whose sessions are in Kathmandu."""
+    url = request.getfixturevalue(request.param)
+    zone = {
+        "postgresql": {"options": "-c timezone=Asia/Kathmandu"},
+        "mariadb": {"init_command": "SET time_zone = '+05:45'"},
+    }
+    return url.update_query_dict(zone[request.param])
+
+
+def test_the_time_zone_of_the_databases_sessions_means_nothing(elsewhere, clock):
+    berlin = {"minute": "*/5", "timezone": "Europe/Berlin"}
+    at = clock.now() + 90 * SECOND
+    poll = ManualBeat(
+        elsewhere,
+        clock,
+        [every(90), Declared("cron", "tasks.cron", schedules.parse(berlin)), every(at, "once")],
+    )
+    poll.start()
+    poll.run()
+    sql(poll, "UPDATE routines SET starts_at = NULL WHERE name = 'cron'")
+    start = clock.now()
+
+    sent = poll.advance(300)
+
+    assert [schedules.parse(berlin).next_after(start)] == [
+        run.scheduled_for for run in sent if run.routine_name == "cron"
+    ]
+    assert [at, at] == [run.scheduled_for for run in sent if run.routine_name != "cron"][:2]
+    poll.kill()
+
+
 def test_the_phase_survives_a_restart(beat, clock):
     start = clock.now()
     first = beat([every(7)])
@@ -664,3 +697,51 @@ def test_a_count_that_the_column_cannot_hold_stays_at_its_limit(beat, clock):
 
     assert 2 == len(poll.advance(10))
     assert 2147483647 == row(poll)["total_run_count"]
+
+
+FORMS = {
+    "interval": {"timedelta": 0.5},
+    "fields": {"minute": 0, "hour": "9-17", "timezone": "America/New_York"},
+    "cron": {"cron": "0 9 * * MON-FRI"},
+    "cron-in-a-zone": {"cron": "30 2 L * *", "timezone": "Asia/Kathmandu"},
+    "macro": {"cron": "@hourly"},
+    "once": {"once": "2999-12-01T09:00:00Z"},
+    "once-in-a-zone": {"once": "2999-12-01T09:00", "timezone": "Europe/Berlin"},
+    "solar": {"solar": "sunset", "latitude": 52.52, "longitude": 13.4},
+    "rrule": {"rrule": "FREQ=MONTHLY;BYDAY=-1FR"},
+    "every": {"every": 30, "period": "seconds"},
+}
+REFUSED = {
+    "cron": {"cron": "61 * * * *"},
+    "never": {"cron": "0 0 31 2 *"},
+    "period": {"every": 3, "period": "fortnights"},
+    "once": {"once": "soon"},
+    "after": {"after": -1},
+    "solar": {"solar": "moonrise", "latitude": 0, "longitude": 0},
+    "rrule": {"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"},
+    "timezone": {"cron": "0 9 * * *", "timezone": "Mars/Base"},
+    "is no schedule": ["* * * * *"],
+}
+
+
+def test_every_form_of_schedule_may_be_written_by_sql_and_what_is_wrong_is_told(beat):
+    poll = beat(timezone="Europe/Berlin")
+    forms = {**FORMS, **{f"bad {said}": written for said, written in REFUSED.items()}}
+    for name, written in forms.items():
+        sql(
+            poll,
+            "INSERT INTO routines (name, task, schedule) VALUES (:name, 'a.b', :schedule)",
+            name=name,
+            schedule=json.dumps(written),
+        )
+    poll.run()
+
+    for name, written in FORMS.items():
+        found, schedule = row(poll, name), schedules.from_json(written, timezone="Europe/Berlin")
+        assert (None, True) == (found["error"], found["active"])
+        following = schedule.next_after(found["created_at"])
+        assert following == found["occurrence_at"] == found["next_run_at"]
+    for said in REFUSED:
+        found = row(poll, f"bad {said}")
+        assert said in found["error"]
+        assert found["next_run_at"] is None

@@ -149,7 +149,7 @@ def test_an_entry_of_beat_schedule_wins_over_a_task_of_its_name_and_the_log_says
     app.conf.beat_schedule = {"poll": {"task": "poll", "schedule": 30}}
 
     assert {"poll": code("poll", every=30)} == found(app)
-    assert "'poll' is declared twice; beat_schedule's is taken" in caplog.text
+    assert "'poll' is declared twice, for 'poll' and for 'poll': the last is taken" in caplog.text
 
 
 class Tides(BaseSchedule):

@@ -43,7 +43,7 @@ def stranded(**fields) -> Stranded:
 
 GONE = {"present": False, "active": False, "following": None}
 OFF = {"active": False}
-OVER = {"active": False, "following": None}
+OVER = {"active": False, "following": None, "over": True}
 SOON = {"following": NINE + SECOND}
 AT_FAULT = {"fault": "no such queue", "publish_attempts": 5}
 
@@ -65,6 +65,8 @@ AT_FAULT = {"fault": "no such queue", "publish_attempts": 5}
         # Its routine is over with this very run, and turned inactive by itself.
         (OVER, 10, PUBLISH),
         ({**OVER, "cause": Cause.CATCH_UP}, 10, PUBLISH),
+        # Its routine waits for its end, and was switched off.
+        ({**OFF, "following": None}, 10, INACTIVE),
         ({**OVER, "options": {"expires": 5}}, 10, EXPIRED),
         # The next occurrence has come, and the grace is over.
         (SOON, 60, PUBLISH),

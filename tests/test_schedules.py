@@ -13,20 +13,25 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery.schedules import crontab as celery_crontab
 from celery.schedules import schedule as celery_schedule
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import instants, intervals, properties
 
 from celery_sqlalchemy_kit.errors import ScheduleError
-from celery_sqlalchemy_kit.schedules import Crontab, Interval, from_json, loads, parse, to_celery
+from celery_sqlalchemy_kit.schedules import (
+    Crontab,
+    Interval,
+    from_json,
+    loads,
+    parse,
+    rewritten,
+    to_celery,
+)
 from celery_sqlalchemy_kit.schedules.schedule import shown
 
 UTC = timezone.utc
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-
-intervals = st.integers(10_000, 10**15).map(lambda us: Interval(timedelta(microseconds=us)))
-instants = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))
-properties = settings(deadline=None, database=None, max_examples=100)
 
 
 class OwnSchedule(celery_schedule):
@@ -107,13 +112,17 @@ def test_what_to_json_gives_is_the_callers_own(value):
 # -- refusing ---------------------------------------------------------------------------------
 
 CRONTAB_KEYS = "minute, hour, day_of_week, day_of_month, month_of_year, timezone"
+TABLE = (
+    'allowed are {"timedelta": seconds}, {"cron": "0 9 * * MON-FRI"}, {"once": instant}, {"solar": '
+)
+CODE = "a number of seconds, a timedelta, a cron string, a datetime, celery's schedules"
 BOUNDS = "allowed are 0.01 to 3155760000 seconds (100 years)"
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ({"minuts": 5}, f"schedule {{\"minuts\": 5}}: unknown key 'minuts'; allowed are {CRONTAB_KEYS}, or {{\"timedelta\": seconds}}"),
+        ({"minuts": 5}, f"schedule {{\"minuts\": 5}}: unknown key 'minuts'; {TABLE}"),
         ({"minute": 5, "huor": 3}, f"unknown key 'huor'; allowed are {CRONTAB_KEYS}"),
         ({"minute": 5, 3: 3}, "unknown key 3"),
         ({"minuts" * 1000: 5}, "unknown key 'minutsminuts"),
@@ -174,7 +183,7 @@ BOUNDS = "allowed are 0.01 to 3155760000 seconds (100 years)"
         ({"minute": 0, "timezone": ""}, 'unknown time zone ""'),
         ({"minute": 0, "timezone": None}, "unknown time zone null"),
         ({"minute": 0, "timezone": 1}, "unknown time zone 1"),
-        (None, f"schedule null: is no schedule; allowed are {CRONTAB_KEYS}"),
+        (None, f"schedule null: is no schedule; {TABLE}"),
         (15, "schedule 15: is no schedule"),
         ("0 9 * * *", 'schedule "0 9 * * *": is no schedule'),
         ([], "schedule []: is no schedule"),
@@ -198,9 +207,12 @@ def test_a_value_of_the_table_that_is_no_schedule_is_refused_with_what_is_allowe
         (timedelta(days=-1), "out of bounds"),
         (timedelta.max, "out of bounds"),
         (math.nan, "out of bounds"),
-        (None, "schedule null: is no schedule; allowed are a number of seconds, a timedelta, celery's schedule or crontab, or a dict with the keys minute"),
-        ("15", 'schedule "15": is no schedule'),
-        (datetime(2026, 1, 1, tzinfo=UTC), "is no schedule"),
+        (None, f"schedule null: is no schedule; allowed are {CODE}, or a dict as in the table: {TABLE[12:]}"),
+        ("15", 'schedule "15": allowed are five fields, minute, hour, day of month, month and day of week'),
+        ("", 'schedule "": allowed are five fields'),
+        (b"0 9 * * *", "is no schedule"),
+        (datetime(2026, 1, 1).date(), "is no schedule"),
+        ((0, 9), "is no schedule"),
         (object(), "is no schedule"),
         (OwnSchedule(15), "is no schedule"),
         (OwnCrontab(minute=0), "is no schedule"),
@@ -219,15 +231,19 @@ def test_a_value_from_code_that_is_no_schedule_is_refused_with_what_is_allowed(v
     assert len(str(caught.value)) < 1000
 
 
-def test_solar_is_refused():
-    """Never made here: it needs a library of its own. Its class is no other than a user's own."""
-    from celery.schedules import solar
-
-    with pytest.raises(ScheduleError, match="is no schedule"):
-        parse(solar.__new__(solar))
-
-
-@pytest.mark.parametrize("value", [{"minute": 0}, celery_crontab(), from_json({"minute": 0})])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"minute": 0},
+        celery_crontab(),
+        from_json({"minute": 0}),
+        "0 9 * * *",
+        {"cron": "0 9 * * *"},
+        parse("0 9 * * *"),
+        datetime(2026, 1, 1),
+    ],
+    ids=shown,
+)
 def test_an_unknown_default_zone_is_refused(value):
     with pytest.raises(ScheduleError, match='unknown time zone "Europe/Atlantis"'):
         parse(value, timezone="Europe/Atlantis")
@@ -284,6 +300,8 @@ def test_the_same_text_and_zone_give_the_same_object():
         ({"minute": 0, "hour": 9}, {"hour": 9, "minute": 0}),
         ({"minute": "*/30"}, {"minute": "0,30"}),  # the hour is a wildcard in both
         ({"day_of_week": "mon-fri"}, {"day_of_week": "Monday, 2, wed-5"}),
+        ({"day_of_week": "tues,thurs"}, {"day_of_week": "2,4"}),  # three letters count
+        ({"every": 1.5, "period": "minutes"}, {"timedelta": 90}),
         ({"month_of_year": "nov-feb"}, {"month_of_year": [1, 2, 11, 12]}),
         ({"hour": "22-3/2"}, {"hour": [22, 0, 2]}),
     ],
@@ -326,7 +344,15 @@ def test_a_schedule_that_is_parsed_again_takes_the_default_zone_of_the_second_ti
     assert datetime(2026, 5, 6, 7, tzinfo=UTC) == schedule.next_after(NOON)
 
 
-@pytest.mark.parametrize("value", [15, {"minute": [0, 30], "timezone": "Europe/Berlin"}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        15,
+        {"minute": [0, 30], "timezone": "Europe/Berlin"},
+        "0 9 L * FRI#2",
+        datetime(2026, 12, 1, tzinfo=UTC),
+    ],
+)
 def test_a_copied_or_pickled_schedule_is_equal_and_works(value):
     schedule = parse(value)
     due = schedule.next_after(NOON)
@@ -345,15 +371,104 @@ def test_an_interval_survives_the_table_to_the_microsecond(interval):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (15, "every 15 s"),
-        (0.5, "every 0.5 s"),
-        ({"hour": 9, "minute": 0}, "minute 0, hour 9"),
-        ({"minute": [0, 30], "timezone": "Asia/Tokyo"}, "minute 0,30 (Asia/Tokyo)"),
-        ({"day_of_week": "mon-fri"}, "day_of_week mon-fri"),
+        (15, ["every 15 s"]),
+        (0.5, ["every 0.5 s"]),
+        ({"every": 1, "period": "hours"}, ["every 3600 s"]),
+        ({"hour": 9, "minute": 0}, ["9:00", "UTC"]),
+        ({"minute": [0, 30], "timezone": "Asia/Tokyo"}, ["30", "Asia/Tokyo"]),
+        ({"day_of_week": "mon-fri"}, ["Monday", "Friday"]),
+        ("0 9 * * MON-FRI", ["9:00", "Monday", "Friday", "UTC"]),
     ],
 )
 def test_in_words(value, words):
-    assert words == parse(value).words()
+    said = parse(value).words()
+
+    assert all(word in said for word in words)
+
+
+# -- every so many of a period, as others write it ------------------------------------------------
+
+PERIODS = "microseconds, milliseconds, seconds, minutes, hours, days, weeks"
+
+
+@pytest.mark.parametrize(
+    ("every", "period", "seconds"),
+    [
+        (30, "seconds", 30),
+        (10_000, "microseconds", 0.01),
+        (10_001, "microseconds", 0.010001),
+        (10, "milliseconds", 0.01),
+        (1_500, "milliseconds", 1.5),
+        (0.5, "seconds", 0.5),
+        (1.5, "minutes", 90),
+        (1, "hours", 3600),
+        (0.25, "days", 21_600),
+        (1, "days", 86_400),
+        (2, "weeks", 1_209_600),
+        (36_525, "days", 3_155_760_000),
+        (3_155_760_000_000_000, "microseconds", 3_155_760_000),
+    ],
+)
+def test_every_so_many_of_a_period_is_an_interval(every, period, seconds):
+    for value in ({"every": every, "period": period}, {"period": period, "every": every}):
+        assert {"timedelta": seconds} == from_json(value).to_json()
+        assert parse(value) == from_json({"timedelta": seconds})
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"every": 30}, f"period null; allowed are {PERIODS}"),
+        ({"every": 30, "period": "second"}, f'period "second"; allowed are {PERIODS}'),
+        ({"every": 30, "period": "Seconds"}, f'period "Seconds"; allowed are {PERIODS}'),
+        ({"every": 30, "period": "months"}, 'period "months"; allowed are'),
+        ({"every": 30, "period": ["days"]}, 'period ["days"]; allowed are'),
+        ({"every": 30, "period": 1}, "period 1; allowed are"),
+        ({"period": "days"}, f"every null: a number of days; {BOUNDS}"),
+        ({"every": "30", "period": "days"}, f'every "30": a number of days; {BOUNDS}'),
+        ({"every": True, "period": "days"}, f"every true: a number of days; {BOUNDS}"),
+        ({"every": 0, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": -1, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 9_999, "period": "microseconds"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 36_526, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 36_525.01, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 3_155_760_000_000_001, "period": "microseconds"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 10**400, "period": "microseconds"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 10**400, "period": "weeks"}, f"out of bounds; {BOUNDS}"),
+        ({"every": math.nan, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": math.inf, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 5e-324, "period": "days"}, f"out of bounds; {BOUNDS}"),
+        ({"every": 30, "period": "days", "at": 9}, "unknown key 'at'; allowed are every, period"),
+        ({"every": 30, "period": "days", "timezone": "UTC"}, "unknown key 'timezone'"),
+    ],
+    ids=shown,
+)  # fmt: skip
+def test_what_is_no_number_of_a_period_is_refused_with_what_is_allowed(value, says):
+    with pytest.raises(ScheduleError) as caught:
+        from_json(value)
+
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ('{"every": 30, "period": "seconds"}', {"timedelta": 30}),
+        ('{"period":"days","every":0.5}', {"timedelta": 43_200}),
+        ('{"timedelta": 30}', None),
+        ('{"cron": "0 9 * * *"}', None),
+        ('{"minute": 0}', None),
+        ("not JSON", None),
+    ],
+)
+def test_what_others_write_is_rewritten_and_nothing_else(text, stored):
+    written = rewritten(text, "UTC")
+
+    assert stored == (written and json.loads(written))
+    if written:
+        assert loads(text, "UTC") == loads(written, "UTC")
+        assert rewritten(written, "UTC") is None
 
 
 # -- celery's objects -------------------------------------------------------------------------
@@ -487,7 +602,14 @@ def test_nothing_lies_in_a_stretch_that_ends_before_it_begins(interval, after, a
 
 
 def test_kinds_are_frozen():
-    for schedule, name in ((parse(15), "every"), (parse({"minute": 0}), "timezone")):
+    kinds = {
+        "every": 15,
+        "timezone": {"minute": 0},
+        "fields": "0 9 * * *",
+        "at": NOON,
+        "delay": {"after": 5},
+    }
+    for name, schedule in ((name, parse(value)) for name, value in kinds.items()):
         with pytest.raises(AttributeError):
             setattr(schedule, name, None)
     assert isinstance(parse(15), Interval)

@@ -357,8 +357,8 @@ def test_a_coroutine_function_on_sync_task_is_refused_with_what_to_do():
 def test_a_routine_without_a_schedule_is_refused():
     with pytest.raises(DeclarationError, match=r"'tidy'.*schedule"):
         routine(name="tidy", schedule=None)(function)
-    with pytest.raises(TypeError, match="schedule"):
-        routine()
+    with pytest.raises(DeclarationError, match=r"'function'.*schedule"):
+        routine()(function)
 
 
 def test_the_declared_tasks_of_an_app_are_its_routines_with_what_they_say(app):

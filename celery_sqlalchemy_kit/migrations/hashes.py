@@ -37,6 +37,14 @@ _EDITED = sa.text(
 )
 
 
+# A schedule that is no longer ``after`` waits for nothing.
+_STOP_WAITING = sa.text(
+    """
+    UPDATE routines SET waiting_for = NULL
+    WHERE id IN :keys AND waiting_for IS NOT NULL AND instr(schedule, '"after"') = 0"""
+).bindparams(sa.bindparam("keys", expanding=True))
+
+
 def create(connection: Connection) -> None:
     """Add the two columns and their index, unless a start that was cut short has."""
     if stand_in(connection):
@@ -63,3 +71,4 @@ def adopt(connection: Connection, namespace: str) -> None:
     keys = connection.execute(_EDITED, {"namespace": namespace}).scalars().all()
     if keys:
         connection.execute(_ADOPT, {"keys": keys})
+        connection.execute(_STOP_WAITING, {"keys": keys})

@@ -3,6 +3,9 @@
 What the planning depends on changes: ``next_run_at`` is cleared (unless it was set in the same
 statement), ``edited_at`` tells since when, ``paused_at`` since when it was off. Any change of a
 column that people own clears ``error``. PostgreSQL also notifies, once a statement.
+
+Whatever ends a run, a routine that was waiting for its end stops waiting in the same statement:
+``ended_at`` tells since when. A schedule that is no longer ``after`` waits for nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..routines import ENDED
 from . import hashes
 from .owned import OWNED, PLANNED
 
 CHANNEL = "routines"
 #: The setting by which the kit keeps its own statements from waking anybody.
 QUIET = "routines.quiet"
+_ENDED = ", ".join(f"'{state.value}'" for state in ENDED)
+_AFTER = """'"after"'"""
 
 
 # MySQL and MariaDB: SUPER is needed while the binary log is on; no privilege; access denied.
@@ -40,7 +46,8 @@ def create(connection: Connection) -> None:
 
 def statements(dialect: str) -> list[str]:
     """The DDL for a dialect: ``postgresql``, ``mysql`` (also MariaDB) or ``sqlite``."""
-    return {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[dialect]()
+    edits = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[dialect]()
+    return [*edits, *_ended(dialect)]
 
 
 def _postgresql() -> list[str]:
@@ -61,7 +68,9 @@ def _postgresql() -> list[str]:
                 IF OLD.active AND NOT NEW.active THEN
                     NEW.paused_at := coalesce(OLD.paused_at, statement_timestamp());
                 END IF;
-            ELSIF NEW.next_run_at IS NULL AND OLD.next_run_at IS NOT NULL THEN
+                IF strpos(NEW.schedule::text, {_AFTER}) = 0 THEN NEW.waiting_for := NULL; END IF;
+            ELSIF NEW.next_run_at IS NULL AND OLD.next_run_at IS NOT NULL
+                  AND NEW.waiting_for IS NULL THEN
                 NEW.edited_at := statement_timestamp();
             END IF;
             IF NEW.error IS NOT DISTINCT FROM OLD.error THEN NEW.error := NULL; END IF;
@@ -88,7 +97,8 @@ def _postgresql() -> list[str]:
         EXECUTE FUNCTION routines_edited()""",
         "DROP TRIGGER IF EXISTS routines_wake ON routines",
         f"""
-        CREATE TRIGGER routines_wake AFTER INSERT OR UPDATE OF {owned}, next_run_at ON routines
+        CREATE TRIGGER routines_wake
+        AFTER INSERT OR UPDATE OF {owned}, next_run_at, waiting_for ON routines
         FOR EACH STATEMENT EXECUTE FUNCTION routines_wake()""",
     ]
 
@@ -106,7 +116,9 @@ def _mysql() -> list[str]:
                 IF OLD.active AND NOT NEW.active THEN
                     SET NEW.paused_at = coalesce(OLD.paused_at, utc_timestamp(6));
                 END IF;
-            ELSEIF NEW.next_run_at IS NULL AND OLD.next_run_at IS NOT NULL THEN
+                IF instr(NEW.schedule, {_AFTER}) = 0 THEN SET NEW.waiting_for = NULL; END IF;
+            ELSEIF NEW.next_run_at IS NULL AND OLD.next_run_at IS NOT NULL
+                   AND NEW.waiting_for IS NULL THEN
                 SET NEW.edited_at = utc_timestamp(6);
             END IF;
             IF NOT ({same} AND {same_owned}) THEN
@@ -120,8 +132,11 @@ def _mysql() -> list[str]:
     ]
 
 
+_SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
 def _sqlite() -> list[str]:
-    now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+    now = _SQLITE_NOW
     changed = " OR ".join(f"OLD.{c} IS NOT NEW.{c}" for c in PLANNED)
     healed = (
         f"error = CASE {_sqlite_unreadable()} "
@@ -140,7 +155,8 @@ def _sqlite() -> list[str]:
                 next_run_at = CASE WHEN OLD.next_run_at IS NEW.next_run_at
                                    THEN NULL ELSE NEW.next_run_at END,
                 paused_at = CASE WHEN OLD.active AND NOT NEW.active
-                                 THEN coalesce(OLD.paused_at, {now}) ELSE NEW.paused_at END
+                                 THEN coalesce(OLD.paused_at, {now}) ELSE NEW.paused_at END,
+                waiting_for = CASE WHEN instr(NEW.schedule, {_AFTER}) THEN NEW.waiting_for END
             WHERE rowid = NEW.rowid;
         END""",
         f"""
@@ -152,7 +168,8 @@ def _sqlite() -> list[str]:
         WHEN NEW.next_run_at IS NOT OLD.next_run_at
              AND (NEW.next_run_at IS NULL OR OLD.error IS NOT NULL) BEGIN
             UPDATE routines SET {healed},
-                edited_at = CASE WHEN NEW.next_run_at IS NULL THEN {now} ELSE edited_at END
+                edited_at = CASE WHEN NEW.next_run_at IS NULL AND NEW.waiting_for IS NULL
+                                 THEN {now} ELSE edited_at END
             WHERE rowid = NEW.rowid;
         END""",
         *_sqlite_instants(),
@@ -189,4 +206,46 @@ def _sqlite_instants() -> list[str]:
         f"""
         CREATE TRIGGER routines_instants_updated AFTER UPDATE OF {", ".join(columns)} ON routines
         {body}""",
+    ]
+
+
+def _ended(dialect: str) -> list[str]:
+    """On the runs: their end, for the routine that waits for it."""
+    ends = f"NEW.state IN ({_ENDED})"
+    release = """UPDATE routines SET waiting_for = NULL, ended_at = coalesce(NEW.finished_at, {now})
+            WHERE waiting_for = NEW.id;"""
+    if dialect == "mysql":
+        return [
+            "DROP TRIGGER IF EXISTS routine_runs_ended",
+            f"""
+        CREATE TRIGGER routine_runs_ended AFTER UPDATE ON routine_runs FOR EACH ROW BEGIN
+            IF {ends} AND NOT (OLD.state <=> NEW.state) THEN
+            {release.format(now="utc_timestamp(6)")}
+            END IF;
+        END""",
+        ]
+    if dialect == "sqlite":
+        return [
+            "DROP TRIGGER IF EXISTS routine_runs_ended",
+            f"""
+        CREATE TRIGGER routine_runs_ended AFTER UPDATE OF state ON routine_runs
+        WHEN {ends} AND OLD.state IS NOT NEW.state BEGIN
+            {release.format(now=_SQLITE_NOW)}
+        END""",
+        ]
+    # Asked first: an update of no row would wake every scheduler at the end of every run.
+    return [
+        f"""
+        CREATE OR REPLACE FUNCTION routine_runs_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF EXISTS (SELECT 1 FROM routines WHERE waiting_for = NEW.id) THEN
+            {release.format(now="statement_timestamp()")}
+            END IF;
+            RETURN NULL;
+        END $$""",
+        "DROP TRIGGER IF EXISTS routine_runs_ended ON routine_runs",
+        f"""
+        CREATE TRIGGER routine_runs_ended AFTER UPDATE OF state ON routine_runs FOR EACH ROW
+        WHEN ({ends} AND OLD.state IS DISTINCT FROM NEW.state)
+        EXECUTE FUNCTION routine_runs_ended()""",
     ]

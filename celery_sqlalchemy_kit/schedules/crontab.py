@@ -2,69 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, tzinfo
 from datetime import timezone as fixed_zone
-from functools import cached_property, lru_cache
+from datetime import tzinfo
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from celery.schedules import crontab as celery_crontab
 
-from ..clock import as_utc
+from .description import described
 from .fields import FIELDS, Fields, Spec, read_fields, read_spec
 from .reckoning import Reckoning, reckoning
-from .schedule import quoted, refused, shown
-from .zones import zone_named
+from .schedule import quoted, refused
+from .wallclock import WallClock, check_zone, zone_in
 
 KEYS = (*FIELDS, "timezone")
 
 
 @dataclass(frozen=True)
-class Crontab:
+class Crontab(WallClock):
     """Whenever all five fields match the wall clock of its zone.
 
     Equal to another that matches the same times and names the same zone, however either is
-    written. The default zone, in force where none is named, is the application's: no part of
-    the value, of its JSON or of equality. Reckoned for the years 2 to 9998; after: never again.
+    written. Reckoned for the years 2 to 9998; after: never again.
     """
 
     fields: Fields
-    #: The zone that the schedule names itself; None: the default.
     timezone: str | None
     #: The fields as they were written, in their order.
     written: tuple[tuple[str, Spec], ...] = field(compare=False)
     default_timezone: str = field(default="UTC", compare=False)
 
-    @property
-    def zone(self) -> str:
-        """The name of the zone in force."""
-        return self.default_timezone if self.timezone is None else self.timezone
-
-    def next_after(self, instant: datetime, *, anchor: datetime | None = None) -> datetime | None:
-        return self._reckoning.next_after(as_utc(instant))
-
-    def latest(
-        self, until: datetime, *, after: datetime, anchor: datetime | None = None
-    ) -> datetime | None:
-        return self._reckoning.latest(as_utc(until), as_utc(after))
-
-    def count(self, *, after: datetime, until: datetime, anchor: datetime | None = None) -> int:
-        return self._reckoning.count(as_utc(after), as_utc(until))
-
     def to_json(self) -> dict[str, Any]:
         return {key: list(spec) if isinstance(spec, tuple) else spec for key, spec in self.written}
 
     def words(self) -> str:
-        """Such as ``minute 0, hour 9 (Europe/Berlin)``; the zone only if it is named."""
-        written = dict(self.written)
-        texts = [f"{name} {_text(written[name])}" for name in FIELDS if name in written]
-        zone = "" if self.timezone is None else f" ({self.timezone})"
-        return ", ".join(texts) + zone
+        texts = dict(self.written)
+        numbers = _numbers(self.fields)
+        cron = (_in_words(texts.get(name, "*"), numbers[name]) for name in _CRON_ORDER)
+        return described(" ".join(cron), self.zone, either=False)
 
-    @cached_property
-    def _reckoning(self) -> Reckoning:
+    def find_reckoning(self) -> Reckoning:
         return reckoning(self.fields, ZoneInfo(self.zone))
 
 
@@ -77,8 +58,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Crontab:
     for key in value:
         if key not in KEYS:
             raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
-    named: Any = value.get("timezone")
-    _check_zone(value, named if "timezone" in value else timezone)
+    named: Any = zone_in(value, timezone)
     specs = {name: read_spec(value, name) for name in value if name in FIELDS}
     fields = read_fields(value, specs)
     written = tuple((key, named if key == "timezone" else specs[key]) for key in value)
@@ -88,7 +68,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Crontab:
 def from_code(value: object, timezone: str) -> Crontab | None:
     """Read a `Crontab` or celery's own `crontab`; None for anything else."""
     if isinstance(value, Crontab):
-        _check_zone(value.to_json(), value.timezone or timezone)
+        check_zone(value.to_json(), value.timezone or timezone)
         return replace(value, default_timezone=timezone)
     if type(value) is celery_crontab:
         return _from_celery(value, timezone)
@@ -105,18 +85,35 @@ def _celery_crontab(
     fields: Fields, written: tuple[tuple[str, Spec], ...], zone: str
 ) -> celery_crontab:
     texts = dict(written)
+    numbers = _numbers(fields)
     made = celery_crontab(
-        **{name: _celery_text(texts.get(name, "*"), getattr(fields, name)) for name in FIELDS}
+        **{name: _cron_text(texts.get(name, "*"), numbers[name]) for name in FIELDS}
     )
     made.tz = ZoneInfo(zone)
     return made
 
 
-def _celery_text(spec: Spec, numbers: tuple[int, ...]) -> str:
+def _numbers(fields: Fields) -> dict[str, tuple[int, ...]]:
+    return {
+        "minute": fields.minute,
+        "hour": fields.hour,
+        "day_of_week": fields.days.of_week,
+        "day_of_month": fields.days.of_month,
+        "month_of_year": fields.month_of_year,
+    }
+
+
+def _cron_text(spec: Spec, numbers: tuple[int, ...]) -> str:
     """As it is written, unless with names, lists or blanks: what reads a celery crontab back
     into cron syntax understands numbers and commas, and old versions know no months by name."""
     text = _text(spec)
     return text if set(text) <= set("0123456789*/,-") else ",".join(map(str, numbers))
+
+
+def _in_words(spec: Spec, numbers: tuple[int, ...]) -> str:
+    """As it is written, if a cron string can be written so."""
+    text = _text(spec)
+    return text if _CRON_TEXT.fullmatch(text) else ",".join(map(str, numbers))
 
 
 def _from_celery(value: Any, timezone: str) -> Crontab:
@@ -152,10 +149,9 @@ def _celery_zone(value: Any) -> str | None:
     return name
 
 
-def _check_zone(value: Mapping[str, Any], name: object) -> None:
-    if not isinstance(name, str) or zone_named(name) is None:
-        raise refused(value, f"unknown time zone {shown(name)}; a name such as Europe/Berlin")
-
-
 def _text(spec: Spec) -> str:
     return ",".join(map(str, spec)) if isinstance(spec, tuple) else str(spec)
+
+
+_CRON_TEXT = re.compile(r"(?:[0-9*/,-]|\b[a-z]{3}\b)+", re.ASCII | re.IGNORECASE)
+_CRON_ORDER = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")

@@ -3,7 +3,7 @@
 Source: ``celery.schedules.crontab``. A field is a number, a text (``*``, ``*/5``, ``1-5``,
 ``22-3``, ``1-31/2``, ``mon-fri``, or several of these with commas between), or a list of such.
 Read by our own grammar, so that a row means the same under every version of Celery, and more
-strictly: celery takes ``*/15 junk``, or ``jan`` for a minute.
+strictly: celery takes ``*/15 junk``, or ``jan`` for a minute. Cron strings add to it: see `cron`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import ScheduleError
+from .days import Days
 from .schedule import refused, shown
 
 #: A field as it is written down: numbers and texts as they were, lists as tuples.
@@ -21,13 +22,12 @@ Spec = int | str | tuple[int | str, ...]
 
 
 class Fields(NamedTuple):
-    """Which numbers each field matches, ascending; all five must match. Sunday is 0."""
+    """What the fields match: numbers ascending, and days. All must match."""
 
     minute: tuple[int, ...]
     hour: tuple[int, ...]
-    day_of_week: tuple[int, ...]
-    day_of_month: tuple[int, ...]
     month_of_year: tuple[int, ...]
+    days: Days
     #: The minute or the hour begins with ``*``: follows real time where the clock is changed.
     wildcard: bool
 
@@ -39,14 +39,15 @@ def read_fields(value: Mapping[str, Any], specs: Mapping[str, Spec]) -> Fields:
         ScheduleError: a field is out of range or unreadable, or no day ever matches. The
             message shows *value*.
     """
-    numbers = {name: field.numbers(value, specs.get(name, "*")) for name, field in FIELDS.items()}
+    minute, hour, day_of_week, day_of_month, month_of_year = (
+        field.numbers(value, specs.get(name, "*")) for name, field in FIELDS.items()
+    )
     wildcard = any(_begins_with_star(specs.get(name, "*")) for name in ("minute", "hour"))
-    fields = Fields(**numbers, wildcard=wildcard)
-    longest = max(_LONGEST_MONTHS[month - 1] for month in fields.month_of_year)
-    if fields.day_of_month[0] > longest:
+    days = Days(of_month=day_of_month, of_week=day_of_week)
+    if not days.ever(month_of_year):
         day, month = shown(specs["day_of_month"]), shown(specs["month_of_year"])
         raise refused(value, f"never matches: month_of_year {month} has no day_of_month {day}")
-    return fields
+    return Fields(minute, hour, month_of_year, days, wildcard)
 
 
 def read_spec(value: Mapping[str, Any], name: str) -> Spec:
@@ -66,12 +67,23 @@ def read_spec(value: Mapping[str, Any], name: str) -> Spec:
 
 @dataclass(frozen=True)
 class Field:
-    """One field: its bounds, both inclusive, and the names of its numbers, if they have names."""
+    """One field: its bounds, both inclusive, and the names of its numbers, if they have names.
+
+    ``whole``: the names in full, if only they and what they begin with are names; else the first
+    three letters count. ``size``: how many numbers differ, if fewer than the bounds allow (Sunday
+    is 0 and 7).
+    ``open_steps``: ``10/15`` is every 15th from 10 on; otherwise it is refused. ``forms``: what
+    a refusal gives as examples.
+    """
 
     name: str
     low: int
     high: int
     names: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    size: int | None = None
+    open_steps: bool = False
+    forms: str = 'a number, a text such as "*", "*/2", "1-3" or "1,3", or a list of numbers'
 
     def numbers(self, value: Mapping[str, Any], spec: Spec) -> tuple[int, ...]:
         """The numbers that *spec* means, ascending."""
@@ -79,41 +91,43 @@ class Field:
         for item in spec if isinstance(spec, tuple) else (spec,):
             parts = item.split(",") if isinstance(item, str) else (str(item),)
             for part in parts:
-                numbers = self._part(part.strip())
+                numbers = self.part(part.strip())
                 if numbers is None:
                     raise self.refusal(value, spec)
                 found.update(numbers)
         return tuple(sorted(found))
 
-    def refusal(self, value: Mapping[str, Any], spec: object) -> ScheduleError:
+    def refusal(self, value: object, spec: object) -> ScheduleError:
         """The error that says that *spec* may not stand in this field of *value*."""
         names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
         allowed = f"{self.low}-{self.high}{names}"
-        forms = 'a number, a text such as "*", "*/2", "1-3" or "1,3", or a list of numbers'
-        return refused(value, f"{self.name} {shown(spec)}; allowed are {allowed}, as {forms}")
+        return refused(value, f"{self.name} {shown(spec)}; allowed are {allowed}, as {self.forms}")
 
-    def _part(self, part: str) -> list[int] | None:
+    def part(self, part: str) -> list[int] | None:
         """The numbers of one element between commas; None: it is none."""
         match = _PART.fullmatch(part)
         if match is None:
             return None
         first, last, step = match.groups()
-        if first is None:
-            numbers = list(range(self.low, self.high + 1))
-        else:
-            begin = self._number(first)
-            end = begin if last is None else self._number(last)
-            if begin is None or end is None or (last is None and step is not None):
+        begin, end = self.low, self.high
+        if first is not None:
+            number = self._number(first)
+            if number is None or (last is None and step is not None and not self.open_steps):
                 return None
-            numbers = self._range(begin, end)
+            begin = number
+            if last is not None or step is None:
+                other = number if last is None else self._number(last)
+                if other is None:
+                    return None
+                end = other
         stride = 1 if step is None else int(step)
-        return numbers[::stride] if stride else None
+        return self._range(begin, end)[::stride] if stride else None
 
     def _range(self, begin: int, end: int) -> list[int]:
         """From *begin* to *end*, both inclusive; past the top and on from the bottom if need be."""
-        if begin <= end:
-            return list(range(begin, end + 1))
-        return [*range(begin, self.high + 1), *range(self.low, end + 1)]
+        size = self.size or self.high - self.low + 1
+        end += size if end < begin else 0
+        return [self.low + (number - self.low) % size for number in range(begin, end + 1)]
 
     def _number(self, text: str) -> int | None:
         if text.isdigit():
@@ -121,7 +135,12 @@ class Field:
             return number if self.low <= number <= self.high else None
         # Three letters count, as in celery: "tues" and "thurs" are in use.
         name = text[:3].lower()
-        return self.names.index(name) + self.low if name in self.names else None
+        if name not in self.names:
+            return None
+        index = self.names.index(name)
+        if self.whole and not self.whole[index].startswith(text.lower()):
+            return None
+        return self.low + index
 
 
 def _is_plain(spec: object) -> bool:
@@ -142,7 +161,6 @@ _NUMBER = "[0-9]{1,4}|[a-z]+"
 _PART = re.compile(
     rf"(?:\*|({_NUMBER})(?:-({_NUMBER}))?)(?:/([0-9]{{1,4}}))?", re.ASCII | re.IGNORECASE
 )
-_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 FIELDS: Mapping[str, Field] = {

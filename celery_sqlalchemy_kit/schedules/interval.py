@@ -14,16 +14,18 @@ from typing import Any
 from celery.schedules import schedule as celery_schedule
 
 from ..clock import as_utc
-from .schedule import quoted, refused
+from .schedule import Schedule, quoted, refused, shown
 
 SHORTEST = timedelta(milliseconds=10)
 LONGEST = timedelta(days=36_525)
 
+#: What ``{"every": …, "period": …}`` counts in.
+PERIODS = ("microseconds", "milliseconds", "seconds", "minutes", "hours", "days", "weeks")
 _ALLOWED = "allowed are 0.01 to 3155760000 seconds (100 years)"
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Schedule):
     """Every so much elapsed time, from `SHORTEST` to `LONGEST`.
 
     Without an anchor the grid begins at the instant from which is counted: *instant* of
@@ -57,10 +59,10 @@ class Interval:
         return max(0, (until - anchor) // self.every - (after - anchor) // self.every)
 
     def to_json(self) -> dict[str, Any]:
-        return {"timedelta": _seconds(self.every)}
+        return {"timedelta": shown_seconds(self.every)}
 
     def words(self) -> str:
-        return f"every {_seconds(self.every)} s"
+        return f"every {shown_seconds(self.every)} s"
 
 
 def from_json(value: Mapping[str, Any], timezone: str) -> Interval:
@@ -71,6 +73,27 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Interval:
                 value, f'unknown key {quoted(key)}; {{"timedelta": seconds}} has no other'
             )
     return _interval(value["timedelta"], value)
+
+
+def from_every(value: Mapping[str, Any], timezone: str) -> Interval:
+    """Read ``{"every": 30, "period": "seconds"}``, as django-celery-beat and its kin write it.
+
+    Raises:
+        ScheduleError: the period is none of `PERIODS`, or the interval is out of bounds.
+    """
+    for key in value:
+        if key not in ("every", "period"):
+            raise refused(value, f"unknown key {quoted(key)}; allowed are every, period")
+    period = value.get("period")
+    if period not in PERIODS:
+        raise refused(value, f"period {shown(period)}; allowed are {', '.join(PERIODS)}")
+    number: Any = value.get("every")
+    if not is_number(number):
+        raise refused(value, f"every {shown(number)}: a number of {period}; {_ALLOWED}")
+    one = timedelta(**{period: 1})
+    # Compared before it is converted, as above.
+    within = 0 <= number <= LONGEST / one
+    return _within(number * one if within else None, value)
 
 
 def from_code(value: object, timezone: str) -> Interval | None:
@@ -101,22 +124,29 @@ def _from_celery(value: Any) -> Interval:
 
 
 def _interval(seconds: object, of: object) -> Interval:
-    # bool is an int to Python; nobody means "every True seconds".
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    if not is_number(seconds):
         raise refused(of, f"an interval is a number of seconds; {_ALLOWED}")
-    # Compared before it is converted: the number may be NaN, infinite or have 400 digits.
-    if not 0 <= seconds <= LONGEST.total_seconds():
-        raise refused(of, f"the interval is out of bounds; {_ALLOWED}")
-    return _within(timedelta(seconds=seconds), of)
+    return _within(seconds_of(seconds), of)
 
 
-def _within(every: timedelta, of: object) -> Interval:
-    if not SHORTEST <= every <= LONGEST:
+def _within(every: timedelta | None, of: object) -> Interval:
+    if every is None or not SHORTEST <= every <= LONGEST:
         raise refused(of, f"the interval is out of bounds; {_ALLOWED}")
     return Interval(every)
 
 
-def _seconds(every: timedelta) -> int | float:
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float; bool is an int to Python, but nobody means True seconds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def seconds_of(number: Any, longest: timedelta = LONGEST) -> timedelta | None:
+    """That many seconds; None unless they are 0 to *longest*."""
+    # Compared before it is converted: the number may be NaN, infinite or have 400 digits.
+    return timedelta(seconds=number) if 0 <= number <= longest.total_seconds() else None
+
+
+def shown_seconds(every: timedelta) -> int | float:
     """Whole seconds as an int; else the float that reads back as the same microseconds."""
     if every.microseconds:
         return every.total_seconds()

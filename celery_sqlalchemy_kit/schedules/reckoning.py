@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from ..clock import UTC
@@ -19,17 +20,31 @@ from .walltimes import FIRST_YEAR, LAST_YEAR, WallTimes
 from .zones import Span, spans, spans_backwards
 
 
-class Reckoning:
-    """The occurrences of five fields in one zone. Instants are aware UTC.
+class Walls(Protocol):
+    """The wall-clock times that match; naive."""
 
-    Routines with the same fields and zone share one, see `reckoning`, and with it the last
-    answer: between two occurrences the next one is the same from everywhere.
+    def first(self, low: datetime) -> datetime | None:
+        """The earliest at or after *low*; None: there is none."""
+
+    def last(self, below: datetime) -> datetime | None:
+        """The latest before *below*; None: there is none."""
+
+    def number(self, low: datetime, below: datetime) -> int:
+        """How many there are at or after *low*, before *below*."""
+
+
+class Reckoning:
+    """The occurrences of *walls* in one zone. Instants are aware UTC.
+
+    *fixed*: each time that the wall shows or skips runs once; else they follow real time.
+    Routines with the same schedule share one and with it the last answer: between two occurrences
+    the next one is the same from everywhere.
     """
 
-    def __init__(self, fields: Fields, zone: ZoneInfo) -> None:
-        self._walls = WallTimes(fields)
+    def __init__(self, walls: Walls, zone: ZoneInfo, *, fixed: bool) -> None:
+        self._walls = walls
         self._zone = zone
-        self._fixed = not fields.wildcard
+        self._fixed = fixed
         #: From the first instant until before the second, the second is what comes next. One
         #: tuple, replaced as a whole, so that threads never see half of it.
         self._answer = (_NEVER, _NEVER)
@@ -46,6 +61,9 @@ class Reckoning:
         return found
 
     def latest(self, until: datetime, after: datetime) -> datetime | None:
+        since, known = self._answer
+        if since <= after and until < known:
+            return None
         end, start = until.replace(tzinfo=None), after.replace(tzinfo=None)
         for span in spans_backwards(self._zone, start, end):
             low, skipped = self._opening(span, start)
@@ -70,13 +88,18 @@ class Reckoning:
         if after.year > LAST_YEAR:
             return None
         after = max(after, _FIRST)
-        found = self._scan(after, after + 2 * _DAY)
-        if found is not None:
-            return found
-        # No wall is a day away from UTC, so what comes later lies within a day of a wall that
-        # comes later: the years up to the next one (29 February) need no spans.
-        wall = self._walls.first(after + _DAY)
-        return None if wall is None else self._scan(max(after, wall - 2 * _DAY), _LAST)
+        until = after + 2 * _DAY
+        last_year = min(max(after.year, _SETTLED) + _CYCLE, LAST_YEAR)
+        found = self._scan(after, until)
+        while found is None:
+            # No wall is a day away from UTC, so what comes later lies within a day of a wall that
+            # comes later: the years up to the next one (29 February) need no spans.
+            wall = self._walls.first(until - _DAY)
+            if wall is None or wall.year > last_year:
+                return None
+            after, until = max(until, wall - _DAY), wall + 2 * _DAY
+            found = self._scan(after, until)
+        return found
 
     def _scan(self, after: datetime, until: datetime) -> datetime | None:
         """The first occurrence after *after* in the spans that begin at or before *until*."""
@@ -103,7 +126,7 @@ class Reckoning:
 @lru_cache(maxsize=4096)
 def reckoning(fields: Fields, zone: ZoneInfo) -> Reckoning:
     """The one reckoning of *fields* in *zone*, shared by all who ask."""
-    return Reckoning(fields, zone)
+    return Reckoning(WallTimes(fields), zone, fixed=not fields.wildcard)
 
 
 def _closing(span: Span, until: datetime) -> datetime:
@@ -114,5 +137,8 @@ def _closing(span: Span, until: datetime) -> datetime:
 _DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST = datetime(FIRST_YEAR, 1, 1)  # noqa: DTZ001 # instants are naive once they are inside
-_LAST = datetime.max  # noqa: DTZ901 # the same
+#: Years after which the calendar begins anew, and from which on zones have but rules. A wildcard
+#: that has met nothing but gaps in as many will never be due: Sundays from 8 to 14 March, at 2
+#: o'clock, in New York.
+_CYCLE, _SETTLED = 400, 2100
 _NEVER = datetime.min.replace(tzinfo=UTC)

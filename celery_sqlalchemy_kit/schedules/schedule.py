@@ -13,6 +13,8 @@ from ..errors import ScheduleError
 class Schedule(Protocol):
     """When a routine is due: a frozen, hashable value, equal to another of the same meaning.
 
+    The kinds derive from it.
+
     Instants are aware UTC, in and out. *anchor* is any instant of the phase grid; intervals count
     from it, what follows the calendar ignores it.
     """
@@ -28,11 +30,26 @@ class Schedule(Protocol):
     def count(self, *, after: datetime, until: datetime, anchor: datetime | None = None) -> int:
         """How many occurrences there are after *after*, at or before *until*."""
 
+    def upcoming(
+        self, after: datetime, n: int, *, anchor: datetime | None = None
+    ) -> list[datetime]:
+        """The next *n* occurrences after *after*; fewer if there are no more.
+
+        Of an interval without an anchor: as if it were planned at *after*. Of `After` the first
+        alone, if its run ended at *after*: when that one ends, nobody knows yet.
+        """
+        anchor, found = anchor or after, []
+        instant = self.next_after(after, anchor=anchor) if n > 0 else None
+        while instant is not None:
+            found.append(instant)
+            instant = self.next_after(instant, anchor=anchor) if len(found) < n else None
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """What stands in the table; `from_json` makes an equal schedule of it."""
 
     def words(self) -> str:
-        """A short text for logs, such as ``every 15 s``."""
+        """What a person reads: ``every 15 s``, ``at 09:00, Monday through Friday``."""
 
 
 def refused(value: object, fault: str) -> ScheduleError:

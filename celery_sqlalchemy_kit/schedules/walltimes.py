@@ -1,4 +1,4 @@
-"""The wall-clock times that a crontab matches: the calendar alone, without zone or offset.
+"""The wall-clock times that five fields match: the calendar alone, without zone or offset.
 
 All datetimes here are naive and mean what a clock on the wall shows. No loop runs over minutes:
 months without a matching day are stepped over, days and times are found by bisection.
@@ -23,8 +23,7 @@ class WallTimes:
         #: Minutes since midnight, ascending.
         self._minutes = tuple(60 * hour + at for hour in fields.hour for at in fields.minute)
         self._months = fields.month_of_year
-        self._days_of_month = fields.day_of_month
-        self._days_of_week = frozenset(fields.day_of_week)
+        self._rule = fields.days
         #: The matching days of a month by the weekday of its first day and its length.
         self._known: dict[tuple[int, int], tuple[int, ...]] = {}
 
@@ -104,13 +103,7 @@ class WallTimes:
         shape = monthrange(year, month)
         days = self._known.get(shape)
         if days is None:
-            # A month's first day is Monday = 0 to the library; here Sunday is 0.
-            before, length = shape
-            days = self._known[shape] = tuple(
-                day
-                for day in self._days_of_month
-                if day <= length and (before + day) % 7 in self._days_of_week
-            )
+            days = self._known[shape] = self._rule.of_shape(*shape)
         return days
 
 

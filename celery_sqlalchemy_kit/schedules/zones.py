@@ -64,6 +64,17 @@ def spans_backwards(zone: ZoneInfo, after: datetime, until: datetime) -> Iterato
                 yield span
 
 
+def instant_of(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The aware instant at which *zone* shows *wall*: the first of two; the end of a gap.
+
+    For the years from `FIRST_YEAR` to `LAST_YEAR`.
+    """
+    for span in spans(zone, wall - 2 * _DAY, wall + 2 * _DAY):
+        if wall < span.closes:
+            return max(span.begin, wall - span.offset).replace(tzinfo=UTC)
+    raise ValueError(wall)
+
+
 @lru_cache(maxsize=4096)
 def _spans_of_year(zone: ZoneInfo, year: int) -> tuple[Span, ...]:
     opening, closing = _new_year(year), _new_year(year + 1)
@@ -95,8 +106,8 @@ def _changes(
         return
     offset = _offset(zone, begin)
     while begin < end:
-        # No zone has ever had two changes within four days; a step of two passes over none.
-        step = min(begin + 2 * _DAY, end)
+        # No zone has ever had two changes within three days; a step of as many passes over none.
+        step = min(begin + 3 * _DAY, end)
         while (following := _offset(zone, step)) != offset:
             at = _change(zone, begin, step, offset)
             following = _offset(zone, at)
@@ -119,7 +130,9 @@ def _change(zone: ZoneInfo, begin: datetime, end: datetime, offset: timedelta) -
 
 
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
-    return instant.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None) - instant
+    shown = instant.replace(tzinfo=zone)
+    # Of two in one zone, Python subtracts what their clocks show.
+    return zone.fromutc(shown) - shown
 
 
 _DAY = timedelta(days=1)

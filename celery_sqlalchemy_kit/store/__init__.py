@@ -137,13 +137,18 @@ class Store:
         return plan
 
     def beat(self, lateness: timedelta) -> bool:
-        """Tell the others that this scheduler is alive; False: its row is gone."""
+        """Tell the others that this scheduler is alive; False: its row is gone.
+
+        Also lets go routines that wait for the end of a run that has ended or gone, where no
+        trigger has.
+        """
         seen = (
             schedulers.update()
             .where(schedulers.c.id == self._me.id)
             .values(seen_at=self._now(), lateness_seconds=lateness.total_seconds())
         )
         with self.engine.begin() as connection:
+            outbox.release(connection, self._claimer)
             return connection.execute(seen).rowcount > 0
 
     def leave(self, published: Iterable[UUID] = ()) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from .. import schedules
 from ..columns import raw, read_instant
 from ..due import Decision
 from ..routines import Cause, Routine, Run, State, run_id
@@ -97,8 +98,9 @@ def claim(
             writes.fault(row)
             continue
         decision = decide(row.routine, present)
-        claimed += _runs_of(writes, row, row.routine, decision, claimer.id)
-        _step(writes, row, row.routine, decision)
+        taken = _runs_of(writes, row, row.routine, decision, claimer.id)
+        claimed += taken
+        _step(writes, row, row.routine, decision, claimed=taken, timezone=claimer.timezone)
         if row.routine.next_run_at is not None:
             last = Position(row.routine.next_run_at, row.key)
     repeated = writes.drop_repeated(connection) if again else frozenset()
@@ -193,9 +195,28 @@ def _runs_of(
     return claimed
 
 
-def _step(writes: Writes, row: Fetched, routine: Routine, decision: Decision) -> None:
+def _awaited(routine: Routine, claimed: Sequence[Claimed]) -> UUID | None:
+    """The run after whose end the next occurrence is planned."""
+    for held in claimed:
+        if held.run.cause is not Cause.MANUAL:
+            return held.run.id
+    return routine.waiting_for
+
+
+def _step(
+    writes: Writes,
+    row: Fetched,
+    routine: Routine,
+    decision: Decision,
+    *,
+    claimed: Sequence[Claimed],
+    timezone: str,
+) -> None:
     if decision.over:
         writes.over.append(row.key)
+    rewritten = schedules.rewritten(row.text["schedule"] or "", timezone)
+    if rewritten is not None:
+        writes.rewritten.append((row.key, rewritten))
     counted = sum(occurrence.cause is not Cause.MANUAL for occurrence in decision.occurrences)
     writes.step(
         row.key,
@@ -203,4 +224,6 @@ def _step(writes: Writes, row: Fetched, routine: Routine, decision: Decision) ->
         next_run_at=decision.next_run_at,
         last_run_at=writes.now if decision.occurrences else routine.last_run_at,
         total_run_count=routine.total_run_count + counted,
+        waiting_for=_awaited(routine, claimed) if decision.waits else None,
+        ended_at=decision.ended_at or routine.ended_at,
     )

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from ..columns import raw, read_instant
 from ..rescue import Stranded, Verdict
-from ..routines import CatchUp, Cause, Run, State
+from ..routines import ENDED, CatchUp, Cause, Run, State
 from ..tables import routines, runs
 from .chunks import chunks
 from .claims import Claimed, Claimer, schedulable, to_plan
@@ -98,6 +98,20 @@ def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
     connection.execute(runs.update().where(unsent).values(error=cut(fault)))
 
 
+def release(connection: Connection, claimer: Claimer) -> None:
+    """Let go routines that wait for a run which has ended, or is there no more."""
+    c, ended = routines.c, [state.value for state in ENDED]
+    stuck = (
+        sa.select(c.id, c.waiting_for, runs.c.finished_at)
+        .select_from(routines.outerjoin(runs, runs.c.id == c.waiting_for))
+        .where(c.waiting_for.is_not(None), sa.or_(runs.c.id.is_(None), runs.c.state.in_(ended)))
+    )
+    for key, awaited, finished_at in connection.execute(stuck).all():
+        still = sa.and_(c.id == key, c.waiting_for == awaited)
+        values = {"waiting_for": None, "ended_at": finished_at or claimer.now()}
+        connection.execute(routines.update().where(still).values(values))
+
+
 _SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "claimed_at", "error")
 
 
@@ -152,11 +166,14 @@ def rescue(
 def _standing(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """How the routines of stranded runs stand now, by id."""
     c = routines.c
-    columns = (raw(c.id).label("id"), c.active, c.catch_up, raw(c.occurrence_at))
+    columns = (
+        *(raw(c.id).label("id"), c.active, c.catch_up),
+        *(raw(c.occurrence_at), raw(c.waiting_for)),
+    )
     standing: dict[str, Mapping[str, Any]] = {}
     for wanted in chunks(keys):
         for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
-            names = ("active", "catch_up", "occurrence_at")
+            names = ("active", "catch_up", "occurrence_at", "waiting_for")
             standing[key] = dict(zip(names, values, strict=True))
     return standing
 
@@ -177,6 +194,9 @@ def _run(row: Mapping[str, Any]) -> Run:
 
 def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | None) -> Stranded:
     catch_up = routine["catch_up"] if routine else CatchUp.LATEST.value
+    following = _instant(routine["occurrence_at"]) if routine else None
+    if following == run.scheduled_for:  # a routine that runs once, or waits for the run's end
+        following = None
     return Stranded(
         scheduled_for=run.scheduled_for,
         cause=run.cause,
@@ -186,7 +206,8 @@ def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | Non
         present=routine is not None,
         active=routine is not None and bool(routine["active"]),
         catch_up=CatchUp.ALL if catch_up == CatchUp.ALL.value else CatchUp.LATEST,
-        following=_instant(routine["occurrence_at"]) if routine else None,
+        following=following,
+        over=following is None and not (routine and routine["waiting_for"]),
         claimed_at=_instant(row["claimed_at"]),
     )
 

@@ -38,6 +38,8 @@ ROUTINE_COLUMNS = (
     "max_runs",
     "edited_at",
     "paused_at",
+    "waiting_for",
+    "ended_at",
 )
 
 E = TypeVar("E", bound=Enum)
@@ -82,7 +84,7 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
     if options:
         _check_options(options)
     return Routine(
-        id=_uuid(text["id"]),
+        id=_uuid("id", text["id"]),
         name=_name(text, "name"),
         task=_name(text, "task"),
         schedule=schedules.loads(text["schedule"] or "null", timezone),
@@ -101,6 +103,8 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
         max_runs=_whole(text, "max_runs"),
         edited_at=_instant(text, "edited_at"),
         paused_at=_instant(text, "paused_at"),
+        waiting_for=_uuid("waiting_for", text["waiting_for"]) if text["waiting_for"] else None,
+        ended_at=_instant(text, "ended_at"),
     )
 
 
@@ -150,12 +154,13 @@ def _name(text: Mapping[str, str | None], column: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _uuid(value: str | None) -> UUID:
+def _uuid(column: str, value: str | None) -> UUID:
     try:
         return UUID(value or "")
     except ValueError:
         raise RoutineError(
-            f"id = {_shown(str(value))} is no UUID; allowed are 32 hex digits, also with dashes"
+            f"{column} = {_shown(str(value))} is no UUID; allowed are 32 hex digits, "
+            "also with dashes"
         ) from None
 
 

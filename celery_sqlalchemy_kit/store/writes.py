@@ -31,6 +31,8 @@ _STEP = (
         next_run_at=sa.bindparam("due"),
         last_run_at=sa.bindparam("ran"),
         total_run_count=sa.bindparam("total"),
+        waiting_for=sa.bindparam("waits"),
+        ended_at=sa.bindparam("ended"),
         paused_at=None,
     )
 )
@@ -41,9 +43,11 @@ _STEP_POSTGRESQL = sa.text(
     WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
     step AS MATERIALIZED (
         SELECT step.* FROM quiet, json_to_recordset(CAST(:steps AS json)) AS step
-            (key uuid, pending timestamptz, due timestamptz, ran timestamptz, total integer))
+            (key uuid, pending timestamptz, due timestamptz, ran timestamptz, total integer,
+             waits uuid, ended timestamptz))
     UPDATE routines SET occurrence_at = step.pending, next_run_at = step.due,
-        last_run_at = step.ran, total_run_count = step.total, paused_at = NULL
+        last_run_at = step.ran, total_run_count = step.total, waiting_for = step.waits,
+        ended_at = step.ended, paused_at = NULL
     FROM step WHERE routines.id = step.key"""
 )
 # As many statements as rows would be as many round trips. MySQL 8 and MariaDB 10.6 have it, whose
@@ -53,13 +57,16 @@ _STEP_MYSQL = sa.text(
     """
     UPDATE JSON_TABLE(:steps, '$[*]' COLUMNS (
         id VARCHAR(32) PATH '$.key', pending VARCHAR(26) PATH '$.pending',
-        due VARCHAR(26) PATH '$.due', ran VARCHAR(26) PATH '$.ran', total INT PATH '$.total'
+        due VARCHAR(26) PATH '$.due', ran VARCHAR(26) PATH '$.ran', total INT PATH '$.total',
+        waits VARCHAR(32) PATH '$.waits', ended VARCHAR(26) PATH '$.ended'
     )) AS step STRAIGHT_JOIN routines FORCE INDEX (PRIMARY)
     ON routines.id = CONVERT(step.id USING ascii) COLLATE ascii_bin
     SET occurrence_at = CAST(step.pending AS DATETIME(6)),
         next_run_at = CAST(step.due AS DATETIME(6)),
         last_run_at = CAST(step.ran AS DATETIME(6)),
-        total_run_count = step.total, paused_at = NULL"""
+        total_run_count = step.total, paused_at = NULL,
+        waiting_for = CONVERT(step.waits USING ascii) COLLATE ascii_bin,
+        ended_at = CAST(step.ended AS DATETIME(6))"""
 )
 
 _RUN_COLUMNS = (
@@ -107,6 +114,8 @@ class Writes:
     def __init__(self, namespace: str, now: datetime) -> None:
         self.now = now
         self.over: list[str] = []
+        #: Rows whose schedule is to be kept in the form of this kit: key and JSON.
+        self.rewritten: list[tuple[str, str]] = []
         self.told: list[tuple[str, str]] = []
         self._namespace = namespace
         self._runs: list[dict[str, Any]] = []
@@ -164,6 +173,8 @@ class Writes:
         next_run_at: datetime | None,
         last_run_at: datetime | None,
         total_run_count: int,
+        waiting_for: UUID | None,
+        ended_at: datetime | None,
     ) -> None:
         """A routine moves on."""
         self._steps.append(
@@ -173,6 +184,8 @@ class Writes:
                 "due": next_run_at,
                 "ran": last_run_at,
                 "total": min(total_run_count, _LARGEST),
+                "waits": waiting_for,
+                "ended": ended_at,
             }
         )
 
@@ -199,19 +212,32 @@ class Writes:
             connection.execute(_INSERT_POSTGRESQL, {"runs": json.dumps(self._runs, default=str)})
         elif self._runs:
             connection.execute(runs.insert(), self._runs)
+        if self.rewritten:
+            # Before the steps: to the triggers it is an edit, which clears next_run_at.
+            self._rewrite(connection)
         if self._steps and dialect == "postgresql":
             connection.execute(_STEP_POSTGRESQL, {"steps": json.dumps(self._steps, default=str)})
         elif self._steps and dialect == "mysql":
-            connection.execute(_STEP_MYSQL, {"steps": json.dumps(self._steps, default=_in_utc)})
+            connection.execute(_STEP_MYSQL, {"steps": json.dumps(self._steps, default=_for_mysql)})
         elif self._steps:
             connection.execute(_STEP, self._steps)
         if self.over:
             over = routines.c.id.in_(self.over)
             connection.execute(routines.update().where(over).values(active=False))
+        self._write_faults(connection)
+
+    def _rewrite(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.set_config(QUIET, "on", sa.true())))
+        for key, text in self.rewritten:
+            mine = routines.c.id == key
+            connection.execute(routines.update().where(mine).values(schedule=text))
+
+    def _write_faults(self, connection: Connection) -> None:
         for key, fault in self._faults:
             faulty = routines.c.id == key
             connection.execute(routines.update().where(faulty).values(error=fault))
 
 
-def _in_utc(instant: datetime) -> str:
-    return instant.strftime(INSTANT_FORMAT)
+def _for_mysql(value: datetime | UUID) -> str:
+    return value.hex if isinstance(value, UUID) else value.strftime(INSTANT_FORMAT)

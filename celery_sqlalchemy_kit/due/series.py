@@ -1,97 +1,36 @@
-"""What becomes of a routine at a given instant: pure, values in, values out.
-
-Occurrences are nominal instants. ``occurrence_at`` is the one that is pending: all before it
-have been dealt with, it has not. ``next_run_at`` is that instant plus its share of the jitter;
-anything else stands for an order by hand.
-"""
+"""Routines whose occurrences are known beforehand: intervals, and what follows the calendar."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from .clock import UTC
-from .routines import CatchUp, Cause, Routine, microseconds
-
-MOMENT = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What decides about lateness.
-
-    ``busy_since`` is when the scheduler began to work through what is due without a pause:
-    lateness that has come about since then is its own and no miss.
-    """
-
-    misfire_grace: timedelta = timedelta(seconds=60)
-    catch_up_limit: int = 100
-    busy_since: datetime | None = None
+from ..routines import CatchUp, Cause, Routine
+from .decision import (
+    EARLIEST,
+    MOMENT,
+    Decision,
+    Limits,
+    Missed,
+    Occurrence,
+    due_at,
+    in_bounds,
+    is_late,
+    is_ordered,
+    leaving,
+    runs_left,
+)
 
 
-@dataclass(frozen=True)
-class Occurrence:
-    """One instant at which the routine is to run now, and why."""
-
-    scheduled_for: datetime
-    cause: Cause
-
-
-@dataclass(frozen=True)
-class Missed:
-    """Occurrences that do not run: the oldest, the newest, how many, and why."""
-
-    scheduled_for: datetime
-    until: datetime
-    count: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What runs now, oldest first, what is missed, and what is pending afterwards.
-
-    ``over``: no occurrence can ever follow; the routine turns inactive.
-    """
-
-    occurrences: tuple[Occurrence, ...]
-    missed: tuple[Missed, ...]
-    occurrence_at: datetime | None
-    next_run_at: datetime | None
-    over: bool = False
-
-
-def decide(routine: Routine, now: datetime, limits: Limits) -> Decision:
-    """What becomes of *routine* at *now*: it is due, ordered by hand, or has to be planned."""
+def decide_series(routine: Routine, now: datetime, limits: Limits) -> Decision:
+    """See `decide`."""
     if routine.next_run_at is None:
         return _plan(routine, now, limits)
-    pending = routine.occurrence_at
-    if pending is None or routine.next_run_at != due_at(routine, pending):
+    if routine.occurrence_at is None or is_ordered(routine):
         return _by_hand(routine, now, limits)
-    return _backlog(routine, pending, now, limits)
+    return _backlog(routine, routine.occurrence_at, now, limits)
 
 
-def due_at(routine: Routine, occurrence: datetime) -> datetime:
-    """When an occurrence is due: its instant plus its share of the jitter.
-
-    The share is the same whoever works it out, and never reaches the next occurrence.
-    """
-    if not routine.jitter_seconds:
-        return occurrence
-    span = timedelta(seconds=routine.jitter_seconds)
-    following = routine.schedule.next_after(occurrence, anchor=occurrence)
-    if following is not None:
-        span = min(span, following - occurrence)
-    seed = f"{routine.id}/{microseconds(occurrence)}".encode()
-    fraction = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big")
-    try:
-        return occurrence + MOMENT * ((span // MOMENT) * fraction >> 64)
-    except OverflowError:  # past the year 9999
-        return occurrence
-
-
-def first_after(routine: Routine, after: datetime, anchor: datetime | None) -> datetime | None:
+def _first_after(routine: Routine, after: datetime, anchor: datetime | None) -> datetime | None:
     """The routine's first occurrence after an instant, within its bounds; None: never."""
     if routine.starts_at is not None and after < routine.starts_at:
         after = routine.starts_at - MOMENT
@@ -105,18 +44,18 @@ def first_after(routine: Routine, after: datetime, anchor: datetime | None) -> d
 def _backlog(routine: Routine, oldest: datetime, now: datetime, limits: Limits) -> Decision:
     """The pending occurrence is due, and with it perhaps others that came since."""
     until = _newest_due(routine, oldest, now)
-    late = min(now, limits.busy_since or now) - due_at(routine, oldest) > limits.misfire_grace
+    late = is_late(routine, oldest, now, limits)
     cause = Cause.CATCH_UP if late else Cause.SCHEDULE
     most = _most(routine, limits) if late else limits.catch_up_limit
-    if _runs_left(routine) == 0:
-        return _decision(routine, (), (), None)
+    if runs_left(routine) == 0:
+        return leaving(routine, (), (), None)
     chosen = _newest(routine, oldest, until, most)
     missed = _before(routine, oldest, until, chosen, _reason(routine, late=late))
     # After the last run that is left to it the routine is over: what would follow never was.
-    running = chosen[: _runs_left(routine)]
+    running = chosen[: runs_left(routine)]
     after = _pending_after(routine, until, oldest, len(running))
     occurrences = tuple(Occurrence(instant, cause) for instant in running)
-    return _decision(routine, occurrences, missed, after)
+    return leaving(routine, occurrences, missed, after)
 
 
 def _newest_due(routine: Routine, oldest: datetime, now: datetime) -> datetime:
@@ -177,16 +116,16 @@ def _by_hand(routine: Routine, now: datetime, limits: Limits) -> Decision:
 
     If it was off or edited at the same time, that is settled with it.
     """
-    ordered = (Occurrence(routine.next_run_at or now, Cause.MANUAL),)
     pending, off = routine.occurrence_at, routine.paused_at is not None
     if pending is None or (pending > now and not off):
-        since = max(now, routine.last_run_at or _EARLIEST)
+        since = max(now, routine.last_run_at or EARLIEST)
         after = _pending_after(routine, since, pending or _anchor(routine, since), 0)
-        return _decision(routine, ordered, (), after)
-    if not off and _stands(routine, pending):
-        return _decision(routine, ordered, (), pending)
-    planned = _plan(routine, now, limits)
-    return replace(planned, occurrences=planned.occurrences + ordered)
+        decision = leaving(routine, (), (), after)
+    elif not off and _stands(routine, pending):
+        decision = leaving(routine, (), (), pending)
+    else:
+        decision = _plan(routine, now, limits)
+    return decision.with_order(routine, now)
 
 
 def _plan(routine: Routine, now: datetime, limits: Limits) -> Decision:
@@ -196,14 +135,14 @@ def _plan(routine: Routine, now: datetime, limits: Limits) -> Decision:
     is late, not lost.
     """
     edited = routine.edited_at or now
-    since = max(edited, routine.last_run_at or _EARLIEST)
+    since = max(edited, routine.last_run_at or EARLIEST)
     pending = routine.occurrence_at
     if pending is not None and pending <= since and _stays(routine, pending, edited, now):
-        return _decision(routine, (), (), pending)
+        return leaving(routine, (), (), pending)
     anchor = pending or _anchor(routine, since)
     settled, missed = _settle(routine, now, limits)
     after = _pending_after(routine, since, anchor, len(settled))
-    return _decision(routine, settled, missed, after)
+    return leaving(routine, settled, missed, after)
 
 
 def _stays(routine: Routine, pending: datetime, edited: datetime, now: datetime) -> bool:
@@ -227,8 +166,7 @@ def _settle(
         return (), ()
     if routine.paused_at is not None:
         return (), _record(routine, pending, until, "paused")
-    late = min(now, limits.busy_since or now) - due_at(routine, pending)
-    if late > limits.misfire_grace or not _in_bounds(routine, pending):
+    if is_late(routine, pending, now, limits) or not in_bounds(routine, pending):
         return (), _record(routine, pending, until, "edited")
     following = routine.schedule.next_after(pending, anchor=pending)
     others = () if following is None else _record(routine, following, until, "edited")
@@ -238,25 +176,9 @@ def _settle(
 def _stands(routine: Routine, pending: datetime) -> bool:
     """Whether *pending* is an occurrence of the routine as it is now, after an edit perhaps."""
     before = pending - MOMENT
-    return _in_bounds(routine, pending) and pending == routine.schedule.next_after(
+    return in_bounds(routine, pending) and pending == routine.schedule.next_after(
         before, anchor=pending
     )
-
-
-def _in_bounds(routine: Routine, occurrence: datetime) -> bool:
-    """Whether the routine's bounds let an occurrence run."""
-    return (
-        (routine.starts_at is None or occurrence >= routine.starts_at)
-        and (routine.ends_at is None or occurrence <= routine.ends_at)
-        and _runs_left(routine) != 0
-    )
-
-
-def _runs_left(routine: Routine) -> int | None:
-    """How many runs ``max_runs`` leaves; None: no end of them."""
-    if routine.max_runs is None:
-        return None
-    return max(0, routine.max_runs - routine.total_run_count)
 
 
 def _anchor(routine: Routine, otherwise: datetime) -> datetime:
@@ -267,21 +189,7 @@ def _anchor(routine: Routine, otherwise: datetime) -> datetime:
 def _pending_after(
     routine: Routine, after: datetime, anchor: datetime, claimed: int
 ) -> datetime | None:
-    left = _runs_left(routine)
+    left = runs_left(routine)
     if left is not None and claimed >= left:
         return None
-    return first_after(routine, after, anchor)
-
-
-def _decision(
-    routine: Routine,
-    occurrences: tuple[Occurrence, ...],
-    missed: tuple[Missed, ...],
-    pending: datetime | None,
-) -> Decision:
-    if pending is None:
-        return Decision(occurrences, missed, None, None, over=True)
-    return Decision(occurrences, missed, pending, due_at(routine, pending))
-
-
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
+    return _first_after(routine, after, anchor)

@@ -1,0 +1,78 @@
+"""Routines that run a delay after their run before has ended.
+
+While a run is out, ``waiting_for`` names it and nothing is planned. Whatever ends it writes
+``ended_at``, from which the next occurrence is counted. There is never more than one that is
+pending, so that nothing piles up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from ..routines import CatchUp, Cause, Routine
+from ..schedules import After
+from .decision import (
+    EARLIEST,
+    Decision,
+    Limits,
+    Missed,
+    Occurrence,
+    is_late,
+    is_ordered,
+    leaving,
+    runs_left,
+)
+
+
+def decide_after(routine: Routine, after: After, now: datetime, limits: Limits) -> Decision:
+    """See `decide`."""
+    waits = routine.waiting_for is not None
+    if routine.next_run_at is not None and (waits or is_ordered(routine)):
+        return _planned(routine, after, now).with_order(routine, now)
+    pending = routine.occurrence_at
+    if routine.next_run_at is None or pending is None:
+        return _planned(routine, after, now)
+    if runs_left(routine) == 0:
+        return leaving(routine, (), (), None)
+    late = is_late(routine, pending, now, limits)
+    if late and routine.catch_up is CatchUp.SKIP:
+        missed = Missed(pending, pending, 1, "late: catch_up = skip")
+        following = _in_bounds(routine, after.next_after(now))
+        return replace(leaving(routine, (), (missed,), following), ended_at=now)
+    cause = Cause.CATCH_UP if late else Cause.SCHEDULE
+    run = Occurrence(pending, cause)
+    if runs_left(routine) == 1:
+        return leaving(routine, (run,), (), None)
+    return Decision((run,), (), pending, None, waits=True)
+
+
+def _planned(routine: Routine, after: After, now: datetime) -> Decision:
+    if routine.waiting_for is not None:
+        return Decision((), (), routine.occurrence_at, None, waits=True)
+    edited = routine.edited_at or now
+    # Planned anew after an edit, or switched on again: at once, if its time has come by then.
+    occurrence: datetime | None = edited
+    if routine.ended_at is not None:
+        following = after.next_after(routine.ended_at)
+        occurrence = None if following is None else max(following, edited)
+    if occurrence is not None and routine.starts_at is not None:
+        occurrence = max(occurrence, routine.starts_at)
+    if occurrence is not None and occurrence <= _claimed(routine):
+        # Somebody stopped the waiting: nobody knows when its run ended.
+        occurrence = now
+    return leaving(routine, (), (), _in_bounds(routine, occurrence))
+
+
+def _claimed(routine: Routine) -> datetime:
+    """The last occurrence that has been claimed, if it is known."""
+    pending, ran = routine.occurrence_at, routine.last_run_at
+    return pending if pending is not None and ran is not None and ran >= pending else EARLIEST
+
+
+def _in_bounds(routine: Routine, occurrence: datetime | None) -> datetime | None:
+    """*occurrence*, if the routine may still run by then."""
+    if occurrence is None or runs_left(routine) == 0:
+        return None
+    ended = routine.ends_at is not None and occurrence > routine.ends_at
+    return None if ended else occurrence
