@@ -265,6 +265,27 @@ def test_what_a_crontab_answered_before_does_not_change_what_it_answers(value):
 
 
 @pytest.mark.parametrize(
+    ("line", "zone", "due"),
+    [
+        ("0 9 1 1 *", "UTC", utc(2027, 1, 1, 9)),
+        ("0 9 1 1 *", "Pacific/Chatham", utc(2026, 12, 31, 19, 15)),
+        ("*/30 23 31 12 *", "America/New_York", utc(2027, 1, 1, 4)),
+        ("30 2 29 3 *", "Europe/Berlin", utc(2026, 3, 29, 1)),
+        ("*/30 3 29 3 *", "Europe/Berlin", utc(2026, 3, 29, 1)),
+        ("30 9 29 3 *", "Europe/Berlin", utc(2026, 3, 29, 7, 30)),
+        ("0 9 25 10 *", "Europe/Berlin", utc(2026, 10, 25, 8)),
+    ],
+)
+def test_what_is_due_once_a_year_is_seen_from_every_hour_of_the_week_before(line, zone, due):
+    """A year ends or a clock is changed in between; asked backwards, nothing is remembered."""
+    schedule = parse(line, timezone=zone)
+
+    for hours in range(1, 7 * 24):
+        assert due == schedule.next_after(due - hours * HOUR)
+        assert due == schedule.next_after(due - hours * HOUR - MOMENT)
+
+
+@pytest.mark.parametrize(
     ("zone", "week"), [("America/New_York", "8-14"), ("Australia/Sydney", "1-7")]
 )
 def test_a_wildcard_that_meets_nothing_but_gaps_is_never_due(zone, week):

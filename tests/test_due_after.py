@@ -63,6 +63,9 @@ def last_run(at: datetime) -> Decision:
         (after(edited_at=NINE + HOUR, ended_at=NINE), NINE + HOUR, to_come(NINE + HOUR)),
         # Claimed, and then somebody stopped the waiting.
         (after(occurrence_at=NINE, last_run_at=NINE), NINE + HOUR, to_come(NINE + HOUR)),
+        # Written with next_run_at: the first is then, and no second one at once.
+        (after(next_run_at=NINE + HOUR), NINE + HOUR, runs(NINE + HOUR)),
+        (after(next_run_at=NINE + HOUR, jitter_seconds=4.0), NINE + HOUR, runs(NINE + HOUR)),
         # Late.
         (pending(NINE), NINE + 60 * SECOND, runs(NINE)),
         (pending(NINE), NINE + HOUR, runs(NINE, Cause.CATCH_UP)),

@@ -21,9 +21,10 @@ HOUR = timedelta(hours=1)
 YEAR = timedelta(days=365)
 LIMITS = Limits()
 SPENT = Decision((), (), NINE, None, over=True)
-RUNS = Decision((Occurrence(NINE, Cause.SCHEDULE),), (), NINE, None, over=True)
-CAUGHT_UP = Decision((Occurrence(NINE, Cause.CATCH_UP),), (), NINE, None, over=True)
-MISSED = Decision((), (Missed(NINE, NINE, 1, "late: catch_up = skip"),), NINE, None, over=True)
+HAS_BEEN = replace(SPENT, ended_at=NINE)
+RUNS = replace(HAS_BEEN, occurrences=(Occurrence(NINE, Cause.SCHEDULE),))
+CAUGHT_UP = replace(HAS_BEEN, occurrences=(Occurrence(NINE, Cause.CATCH_UP),))
+MISSED = replace(HAS_BEEN, missed=(Missed(NINE, NINE, 1, "late: catch_up = skip"),))
 TO_COME = Decision((), (), NINE, NINE)
 
 
@@ -40,7 +41,8 @@ def planned(**fields) -> Routine:
 
 def spent(**fields) -> Routine:
     """One that has been claimed, as its decision leaves it."""
-    return once(**{"occurrence_at": NINE, "last_run_at": NINE, "total_run_count": 1, **fields})
+    left = {"occurrence_at": NINE, "ended_at": NINE, "last_run_at": NINE, "total_run_count": 1}
+    return once(**{**left, **fields})
 
 
 def by_hand(decision: Decision, at: datetime) -> Decision:
@@ -69,14 +71,20 @@ def by_hand(decision: Decision, at: datetime) -> Decision:
         (spent(paused_at=NINE), NINE + HOUR, SPENT),
         (spent(last_run_at=NINE + HOUR), NINE + YEAR, SPENT),
         # Another instant is another occurrence, in the past too.
-        (spent(occurrence_at=NINE - HOUR), NINE - SECOND, TO_COME),
-        (spent(occurrence_at=NINE + HOUR, last_run_at=NINE + HOUR), NINE + 2 * HOUR, CAUGHT_UP),
+        (spent(ended_at=NINE - HOUR), NINE - SECOND, TO_COME),
+        (spent(ended_at=NINE + HOUR, last_run_at=NINE + HOUR), NINE + 2 * HOUR, CAUGHT_UP),
+        # Missed, and switched on again, to be caught up now.
+        (once(occurrence_at=NINE, ended_at=NINE, catch_up=CatchUp.SKIP), NINE + HOUR, SPENT),
+        (once(occurrence_at=NINE, ended_at=NINE), NINE + HOUR, SPENT),
         # It was an interval before.
         (once(occurrence_at=NINE - SECOND, last_run_at=NINE + HOUR), NINE + HOUR, CAUGHT_UP),
         # By hand, besides its own time or together with it.
         (replace(planned(), next_run_at=NINE - HOUR), NINE - HOUR, by_hand(TO_COME, NINE - HOUR)),
         (once(next_run_at=NINE + SECOND), NINE + SECOND, by_hand(RUNS, NINE + SECOND)),
         (spent(next_run_at=NINE + HOUR), NINE + HOUR, by_hand(SPENT, NINE + HOUR)),
+        # Its own instant in next_run_at as well is no order.
+        (once(next_run_at=NINE), NINE, RUNS),
+        (planned(next_run_at=NINE), NINE, RUNS),
         # Bounds.
         (once(max_runs=0), NINE, SPENT),
         (once(starts_at=NINE + SECOND), NINE, SPENT),
@@ -103,6 +111,17 @@ def test_jitter_puts_it_off():
     assert RUNS == decide(replace(routine, occurrence_at=NINE, next_run_at=due), due, LIMITS)
 
 
+def test_a_run_by_hand_while_jitter_puts_it_off_does_not_take_its_place():
+    routine = replace(planned(jitter_seconds=600), next_run_at=NINE + SECOND)
+    due = due_at(routine, NINE)
+    assert NINE + SECOND < due
+    pending = Decision((), (), NINE, due)
+    assert by_hand(pending, NINE + SECOND) == decide(routine, NINE + SECOND, LIMITS)
+
+    since = replace(routine, next_run_at=due, last_run_at=NINE + SECOND)
+    assert RUNS == decide(since, due, LIMITS)
+
+
 instants = st.none() | st.datetimes(
     datetime(2026, 5, 5, 8), datetime(2026, 5, 5, 10), timezones=st.just(UTC)
 )
@@ -111,7 +130,11 @@ instants = st.none() | st.datetimes(
 @settings(deadline=None, database=None, max_examples=300)
 @given(
     start=st.fixed_dictionaries(
-        {"catch_up": st.sampled_from([CatchUp.LATEST, CatchUp.ALL]), "edited_at": instants}
+        {
+            "catch_up": st.sampled_from([CatchUp.LATEST, CatchUp.ALL]),
+            "edited_at": instants,
+            "jitter_seconds": st.sampled_from([0.0, 3600.0]),
+        }
     ),
     steps=st.lists(
         st.tuples(
@@ -142,6 +165,7 @@ def test_it_runs_exactly_once_whatever_people_do(start, steps):
                 occurrence_at=decision.occurrence_at,
                 next_run_at=decision.next_run_at,
                 last_run_at=now if decision.occurrences else row.last_run_at,
+                ended_at=decision.ended_at or row.ended_at,
                 paused_at=None,
             )
             active = not decision.over

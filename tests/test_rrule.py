@@ -4,7 +4,9 @@ about changes of clocks, and what a rule may cost."""
 from __future__ import annotations
 
 import calendar
+import copy
 import json
+import pickle
 import re
 import sys
 import time
@@ -867,6 +869,26 @@ def test_at_the_edges_of_what_a_datetime_can_say_nothing_overflows(text, zone):
 
 
 # -- what is around it does not matter ---------------------------------------------------------------
+
+
+def test_a_rule_that_has_been_asked_can_be_copied_and_pickled():
+    for text in ("FREQ=DAILY;BYHOUR=9", "DTSTART:20260101T090000\nRRULE:FREQ=WEEKLY;COUNT=60"):
+        schedule = rule(text, "Europe/Berlin")
+        due = schedule.next_after(utc(2026, 5, 6))
+
+        for twin in (copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
+            assert schedule == twin
+            assert due == twin.next_after(utc(2026, 5, 6))
+
+
+@pytest.mark.parametrize("text", ["FREQ=DAILY", "FREQ=DAILY;UNTIL=20300101T000000Z"])
+def test_naive_instants_are_refused(text):
+    naive, aware = datetime(2026, 1, 1), utc(2026, 1, 1)
+    for until, after in ((naive, aware), (aware, naive)):
+        with pytest.raises(ValueError, match="time zone"):
+            rule(text).latest(until, after=after)
+        with pytest.raises(ValueError, match="time zone"):
+            rule(text).count(until=until, after=after)
 
 
 def test_what_was_asked_before_does_not_change_the_answer():

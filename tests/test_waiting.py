@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -337,3 +338,112 @@ def test_a_schedule_in_the_form_of_others_that_is_edited_again_is_obeyed(beat):
 
     assert 2 == len(one.advance(125))
     assert {"timedelta": 60} == kept_schedule(one)
+
+
+def test_a_run_by_hand_while_jitter_puts_it_off_does_not_take_its_place(beat, clock):
+    one = beat()
+    at = clock.now() + 10 * SECOND
+    insert(one, {"once": at.isoformat()}, jitter=3600)
+    one.run()
+    due = row(one)["next_run_at"]
+    clock.set(at + (due - at) / 2)
+    with one.engine.begin() as connection:
+        connection.execute(routines.update().values(next_run_at=clock.now()))
+
+    (ordered,) = one.run()
+    (run,) = one.advance(due - clock.now() + SECOND)
+
+    assert (Cause.MANUAL, at) == (ordered.cause, run.scheduled_for)
+
+
+def test_a_missed_one_is_missed_once_however_often_it_is_switched_on(beat, clock):
+    one = beat()
+    insert(one, {"once": (clock.now() - HOUR).isoformat()}, catch_up="skip")
+    for _ in range(2):
+        one.run()
+        sql(one, "UPDATE routines SET active = :on", on=True)
+    one.run()
+
+    assert ["missed"] == states(one)
+
+
+@pytest.mark.parametrize("schedule", ["once", "after"])
+def test_written_with_next_run_at_it_still_runs_once(beat, clock, schedule):
+    one, at = beat(), clock.now()
+    insert(one, {schedule: at.isoformat() if schedule == "once" else 5}, next_run_at=at)
+
+    assert [at] == [run.scheduled_for for run in one.advance(30)]
+
+
+def test_what_people_write_into_waiting_for_disturbs_no_other_row(beat):
+    one = beat()
+    if one.engine.dialect.name == "postgresql":
+        return  # its column takes ids only
+    insert(one, {"timedelta": 20})
+    insert(one, {"after": 5}, name="odd")
+    with one.engine.begin() as connection:
+        odd = routines.c.name == "odd"
+        connection.execute(routines.update().where(odd).values(waiting_for="no id"))
+
+    ran = {run.routine_name for run in one.advance(61)}
+
+    assert {"one", "odd"} == ran
+
+
+def test_an_id_that_is_spelled_otherwise_is_found_again(beat):
+    one = beat()
+    written = str(uuid4()).upper()
+    if one.engine.dialect.name == "mysql":
+        written = written.replace("-", "")
+    insert(one, {"after": 5}, id=written)
+    one.run()
+    sql(one, "DELETE FROM routine_runs")
+
+    assert 1 == len(one.advance(16))
+
+
+def test_removed_and_restored_it_still_waits_for_the_run_that_is_out(beat, clock):
+    first = beat(After(5))
+    (run,) = first.run()
+    first.stop()
+    clock.advance(1)
+    other = beat(After(5))
+    other.declared = [Declared("other", "tasks.other", Once(clock.now() + HOUR))]
+    other.loop.begin()
+    other.stop()
+    clock.advance(1)
+    again = beat(After(5))
+
+    assert [] == again.advance(60)
+    again.finish(run)
+    assert 1 == len(again.advance(6))
+
+
+def test_a_row_that_is_locked_holds_up_neither_the_end_of_its_run_nor_the_scheduler(beat, clock):
+    """Somebody's transaction is left open; SQLite has but one at a time."""
+    drain = beat(After(5))
+    if drain.engine.dialect.name == "sqlite":
+        return
+    (run,) = drain.run()
+    people = sa.create_engine(drain.engine.url, future=True)
+    with people.connect() as somebody:
+        somebody.execute(sa.text("UPDATE routines SET description = 'being edited'"))
+
+        assert drain.finish(run)
+        ended = clock.now()
+        assert [] == drain.advance(30)
+        somebody.rollback()
+
+    (second,) = drain.advance(16)
+    assert ended + 5 * SECOND == second.scheduled_for
+
+
+def test_a_run_is_ended_by_a_session_that_does_not_look_into_the_schema(postgresql, clock):
+    drain = ManualBeat(postgresql, clock, [Declared("drain", "tasks.drain", After(5))])
+    drain.start()
+    drain.run()
+    with drain.engine.begin() as connection:
+        connection.execute(sa.text("SET LOCAL search_path = pg_catalog"))
+        connection.execute(sa.text("UPDATE public.routine_runs SET state = 'lost'"))
+
+    assert row(drain)["waiting_for"] is None

@@ -18,6 +18,7 @@ from .decision import (
     Limits,
     Missed,
     Occurrence,
+    in_bounds,
     is_late,
     is_ordered,
     leaving,
@@ -27,6 +28,7 @@ from .decision import (
 
 def decide_after(routine: Routine, after: After, now: datetime, limits: Limits) -> Decision:
     """See `decide`."""
+    routine = _begun_by_hand(routine)
     waits = routine.waiting_for is not None
     if routine.next_run_at is not None and (waits or is_ordered(routine)):
         return _planned(routine, after, now).with_order(routine, now)
@@ -45,6 +47,18 @@ def decide_after(routine: Routine, after: After, now: datetime, limits: Limits) 
     if runs_left(routine) == 1:
         return leaving(routine, (run,), (), None)
     return Decision((run,), (), pending, None, waits=True)
+
+
+def _begun_by_hand(routine: Routine) -> Routine:
+    """The routine; of one that was written with ``next_run_at``, that is its first occurrence.
+
+    As an order besides the first, which is at once, it would make two runs at a time.
+    """
+    first = routine.next_run_at
+    told = (routine.occurrence_at, routine.ended_at, routine.waiting_for)
+    if first is None or any(each is not None for each in told) or not in_bounds(routine, first):
+        return routine
+    return replace(routine, occurrence_at=first, jitter_seconds=0.0)
 
 
 def _planned(routine: Routine, after: After, now: datetime) -> Decision:

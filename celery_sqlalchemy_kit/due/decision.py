@@ -51,7 +51,7 @@ class Decision:
     ``over``: no occurrence can ever follow; the routine turns inactive. ``waits``: what follows is
     planned once a run has ended: the scheduled one among the occurrences, else the one that was
     waited for already. ``ended_at``: what counts as the end of the run before, if it is another
-    than before.
+    than before; of a routine that runs once, its instant, once that has been.
     """
 
     occurrences: tuple[Occurrence, ...]

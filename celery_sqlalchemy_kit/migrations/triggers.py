@@ -210,17 +210,23 @@ def _sqlite_instants() -> list[str]:
 
 
 def _ended(dialect: str) -> list[str]:
-    """On the runs: their end, for the routine that waits for it."""
+    """On the runs: their end, for the routine that waits for it.
+
+    A routine that somebody has locked, in a transaction that is left open perhaps, must not hold
+    up the worker, which might give up and lose the end: it is left to the next heartbeat.
+    """
     ends = f"NEW.state IN ({_ENDED})"
-    release = """UPDATE routines SET waiting_for = NULL, ended_at = coalesce(NEW.finished_at, {now})
-            WHERE waiting_for = NEW.id;"""
+    release = "UPDATE routines SET waiting_for = NULL, ended_at = coalesce(NEW.finished_at, {now})"
     if dialect == "mysql":
         return [
             "DROP TRIGGER IF EXISTS routine_runs_ended",
             f"""
         CREATE TRIGGER routine_runs_ended AFTER UPDATE ON routine_runs FOR EACH ROW BEGIN
+            DECLARE free CHAR(32) CHARACTER SET ascii COLLATE ascii_bin;
             IF {ends} AND NOT (OLD.state <=> NEW.state) THEN
-            {release.format(now="utc_timestamp(6)")}
+                SET free = (SELECT id FROM routines WHERE waiting_for = NEW.id
+                            LIMIT 1 FOR UPDATE SKIP LOCKED);
+                {release.format(now="utc_timestamp(6)")} WHERE id = free;
             END IF;
         END""",
         ]
@@ -230,16 +236,21 @@ def _ended(dialect: str) -> list[str]:
             f"""
         CREATE TRIGGER routine_runs_ended AFTER UPDATE OF state ON routine_runs
         WHEN {ends} AND OLD.state IS NOT NEW.state BEGIN
-            {release.format(now=_SQLITE_NOW)}
+            {release.format(now=_SQLITE_NOW)} WHERE waiting_for = NEW.id;
         END""",
         ]
     # Asked first: an update of no row would wake every scheduler at the end of every run.
     return [
         f"""
-        CREATE OR REPLACE FUNCTION routine_runs_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE OR REPLACE FUNCTION routine_runs_ended() RETURNS trigger LANGUAGE plpgsql
+        SET search_path FROM CURRENT SET lock_timeout = '100ms' AS $$
         BEGIN
             IF EXISTS (SELECT 1 FROM routines WHERE waiting_for = NEW.id) THEN
-            {release.format(now="statement_timestamp()")}
+                BEGIN
+                    {release.format(now="statement_timestamp()")}
+                    WHERE waiting_for = NEW.id;
+                EXCEPTION WHEN lock_not_available THEN NULL;
+                END;
             END IF;
             RETURN NULL;
         END $$""",

@@ -77,7 +77,10 @@ _TABLE = (
     '{"rrule": "FREQ=MONTHLY;BYDAY=-1FR"}, '
     f'{{"after": seconds}}, or the crontab fields {", ".join(crontab.KEYS)}'
 )
-_CODE = "a number of seconds, a timedelta, a cron string, a datetime, celery's schedules, or a dict"
+_CODE = (
+    "a number of seconds, a timedelta, a cron string, a recurrence rule, a datetime, celery's "
+    "schedules, or a dict"
+)
 
 #: Far more characters than any schedule has.
 _LONGEST_TEXT = 10_000
@@ -86,9 +89,10 @@ _LONGEST_TEXT = 10_000
 def parse(value: object, *, timezone: str = "UTC") -> Schedule:
     """The schedule that *value*, from code, stands for.
 
-    Seconds (int, float), a timedelta, celery's ``schedule`` or ``crontab``, a dict as in the
-    table, or a `Schedule`. Subclasses of celery's are refused: what they add cannot be stored.
-    *timezone* is the zone of a crontab that names none.
+    Seconds (int, float), a timedelta, a cron string, an RFC 5545 rule, a datetime, celery's
+    ``schedule``, ``crontab`` or ``solar``, a dict as in the table, or a `Schedule`. Subclasses of
+    celery's are refused: what they add cannot be stored. *timezone* is the zone of what follows
+    the clock on a wall and names none.
 
     Raises:
         ScheduleError: it is no schedule; the message shows the value and says what is allowed.
@@ -146,6 +150,6 @@ def _rewritten(text: str, timezone: str) -> str | None:
 
 
 def to_celery(schedule: Schedule) -> BaseSchedule:
-    """An equivalent object of celery's, for what expects one on an entry; cached, so not to be
-    changed. Its own reckoning is not used."""
+    """An object of celery's, for what expects one on an entry: of the same meaning where celery
+    has it. Cached, so not to be changed. Its own reckoning is not used."""
     return _TO_CELERY[type(schedule)](schedule)

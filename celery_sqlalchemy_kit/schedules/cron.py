@@ -171,13 +171,13 @@ def _count(value: object, text: str, part: str) -> tuple[int, int]:
     """A weekday and its count: of ``FRI#2``, or of ``5L``."""
     weekday, _, count = part.partition("#")
     found = _DAY_OF_WEEK.part(weekday if count else weekday[:-1])
-    if found is None or len(found) > 1:
+    if found is None:
         raise _DAY_OF_WEEK.refusal(value, text)
     return found[0], int(count) if count else LAST
 
 
 _LONGEST = 1000
-_NTH = re.compile(rf"(?:[0-7]|[A-Z]+)#[1-{MOST_WEEKS}]|[0-7]L", re.ASCII | re.IGNORECASE)
+_NTH = re.compile(rf"(?:[0-7]|[A-Z]+)#[1-{MOST_WEEKS}]|[0-7]L", re.IGNORECASE)
 _FORMS = '"*", "*/2", "1-3", "1,3", "10/15"'
 # Names in full, as FRIL is not Friday.
 _WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")

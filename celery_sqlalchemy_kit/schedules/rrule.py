@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from celery.schedules import schedule as celery_schedule
 
-from ..clock import UTC
+from ..clock import UTC, as_utc
 from .reckoning import Reckoning
 from .recurrence.rule import Frequency, Rule, read_rule
 from .recurrence.text import is_rule, read_text
@@ -51,10 +51,10 @@ class Rrule(WallClock):
     def latest(
         self, until: datetime, *, after: datetime, anchor: datetime | None = None
     ) -> datetime | None:
-        return super().latest(min(until, self._ends_at), after=after)
+        return super().latest(min(as_utc(until), self._ends_at), after=after)
 
     def count(self, *, after: datetime, until: datetime, anchor: datetime | None = None) -> int:
-        return super().count(after=after, until=min(until, self._ends_at))
+        return super().count(after=after, until=min(as_utc(until), self._ends_at))
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.written)

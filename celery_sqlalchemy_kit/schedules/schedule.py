@@ -38,7 +38,7 @@ class Schedule(Protocol):
         Of an interval without an anchor: as if it were planned at *after*. Of `After` the first
         alone, if its run ended at *after*: when that one ends, nobody knows yet.
         """
-        anchor, found = anchor or after, []
+        found: list[datetime] = []
         instant = self.next_after(after, anchor=anchor) if n > 0 else None
         while instant is not None:
             found.append(instant)

@@ -34,6 +34,10 @@ class WallClock(Schedule):
         """The one that all share that are due at the same times."""
         raise NotImplementedError
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the reckoning, which is shared and found anew: not all of it can be pickled."""
+        return {name: value for name, value in vars(self).items() if name != "reckoning"}
+
     def next_after(self, instant: datetime, *, anchor: datetime | None = None) -> datetime | None:
         return self.reckoning.next_after(as_utc(instant))
 

@@ -99,17 +99,31 @@ def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
 
 
 def release(connection: Connection, claimer: Claimer) -> None:
-    """Let go routines that wait for a run which has ended, or is there no more."""
+    """Let go routines that wait for a run which has ended, or is there no more.
+
+    Read as text, as people may have written anything. A row that somebody has locked is left to
+    the next time: it must not hold up the scheduler.
+    """
     c, ended = routines.c, [state.value for state in ENDED]
+    pair = (raw(c.id), raw(c.waiting_for))
     stuck = (
-        sa.select(c.id, c.waiting_for, runs.c.finished_at)
+        sa.select(*pair)
         .select_from(routines.outerjoin(runs, runs.c.id == c.waiting_for))
         .where(c.waiting_for.is_not(None), sa.or_(runs.c.id.is_(None), runs.c.state.in_(ended)))
     )
-    for key, awaited, finished_at in connection.execute(stuck).all():
-        still = sa.and_(c.id == key, c.waiting_for == awaited)
-        values = {"waiting_for": None, "ended_at": finished_at or claimer.now()}
-        connection.execute(routines.update().where(still).values(values))
+    finished_at = sa.select(runs.c.finished_at).where(runs.c.id == c.waiting_for).scalar_subquery()
+    for pairs in chunks(connection.execute(stuck).all()):
+        seen = {str(key): awaited for key, awaited in pairs}
+        locked = sa.select(*pair).where(c.id.in_(seen)).with_for_update(skip_locked=True)
+        still = [key for key, awaited in connection.execute(locked).all() if seen[key] == awaited]
+        # MySQL assigns from left to right: what is read comes before what is set.
+        connection.execute(
+            routines.update()
+            .where(c.id.in_(still))
+            .ordered_values(
+                (c.ended_at, sa.func.coalesce(finished_at, claimer.now())), (c.waiting_for, None)
+            )
+        )
 
 
 _SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "claimed_at", "error")

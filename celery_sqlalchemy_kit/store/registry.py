@@ -201,7 +201,8 @@ def _restore(
     """The rows of routines that were removed and are declared again; they leave the archive.
 
     They come back unplanned, and as if they had been off meanwhile: time in the archive is
-    not caught up.
+    not caught up. A run that one of them was waiting for may still be out: if it has ended, the
+    next heartbeat finds that.
     """
     rows = []
     for chunk in chunks(again):
@@ -212,7 +213,7 @@ def _restore(
         ).all()
         for text, removed_at in found:
             row = {name: _value(name, value) for name, value in json.loads(text).items()}
-            row |= {"task": task[row["name"]], "next_run_at": None, "waiting_for": None}
+            row |= {"task": task[row["name"]], "next_run_at": None}
             row |= {"paused_at": removed_at, "edited_at": now, "updated_at": now}
             rows.append(row)
         connection.execute(removed.delete().where(mine))
