@@ -13,6 +13,8 @@ from celery_sqlalchemy_kit import After, Once
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.columns import raw
 from celery_sqlalchemy_kit.routines import Cause, Declared, State
+from celery_sqlalchemy_kit.store.connections import make_engine
+from celery_sqlalchemy_kit.store.ledger import Begun, Ledger
 from celery_sqlalchemy_kit.tables import routines, runs
 from celery_sqlalchemy_kit.testing import ManualBeat
 
@@ -240,6 +242,35 @@ def test_max_runs_ends_it(beat):
 
     assert [] == drain.advance(60)
     assert (False, None) == (bool(row(drain)["active"]), row(drain)["waiting_for"])
+
+
+@pytest.fixture
+def ledger_only(postgresql):
+    """A user who has rights on the runs alone."""
+    admin, user = make_engine(postgresql), f"u{uuid4().hex[:20]}"
+    with admin.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {user} LOGIN")
+        connection.exec_driver_sql(
+            f"ALTER DEFAULT PRIVILEGES GRANT SELECT, UPDATE ON TABLES TO {user}"
+        )
+    yield user
+    with admin.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {user}")
+        connection.exec_driver_sql(f"DROP ROLE {user}")
+
+
+def test_the_end_of_a_run_needs_no_rights_on_the_routines(postgresql, clock, ledger_only):
+    drain = ManualBeat(postgresql, clock, [Declared("drain", "tasks.drain", After(5))])
+    drain.start()
+    with drain.engine.begin() as connection:
+        connection.exec_driver_sql(f"REVOKE ALL ON routines FROM {ledger_only}")
+    (run,) = drain.run()
+    worker = make_engine(postgresql.set(username=ledger_only))
+    ledger, attempt_id = Ledger(worker, clock), uuid4()
+    assert Begun.BEGUN is ledger.begin(run.id, attempt_id, retries=0, worker="w")
+    assert ledger.end(run.id, attempt_id, State.SUCCEEDED)
+
+    assert 1 == len(drain.advance(16))
 
 
 def insert(beat, schedule, **more):

@@ -213,7 +213,8 @@ def _ended(dialect: str) -> list[str]:
     """On the runs: their end, for the routine that waits for it.
 
     A routine that somebody has locked, in a transaction that is left open perhaps, must not hold
-    up the worker, which might give up and lose the end: it is left to the next heartbeat.
+    up the worker, which might give up and lose the end: it is left to the next heartbeat, and so
+    are all where the worker's user has no rights on ``routines`` (PostgreSQL).
     """
     ends = f"NEW.state IN ({_ENDED})"
     release = "UPDATE routines SET waiting_for = NULL, ended_at = coalesce(NEW.finished_at, {now})"
@@ -246,13 +247,11 @@ def _ended(dialect: str) -> list[str]:
         SET search_path FROM CURRENT SET lock_timeout = '100ms' AS $$
         BEGIN
             IF EXISTS (SELECT 1 FROM routines WHERE waiting_for = NEW.id) THEN
-                BEGIN
-                    {release.format(now="statement_timestamp()")}
-                    WHERE waiting_for = NEW.id;
-                EXCEPTION WHEN lock_not_available THEN NULL;
-                END;
+                {release.format(now="statement_timestamp()")}
+                WHERE waiting_for = NEW.id;
             END IF;
             RETURN NULL;
+        EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN RETURN NULL;
         END $$""",
         "DROP TRIGGER IF EXISTS routine_runs_ended ON routine_runs",
         f"""
