@@ -132,7 +132,7 @@ BOUNDS = "allowed are 0.01 to 3155760000 seconds (100 years)"
         ({"minute": "\ud800\0"}, 'minute "\\ud800\\u0000"'),
         ({}, "schedule {}: says no time"),
         ({"timezone": "UTC"}, "says no time"),
-        ({"timedelta": 15, "minute": 3}, 'unknown key \'minute\'; {"timedelta": seconds} has no other'),
+        ({"timedelta": 15, "minute": 3}, "unknown key 'minute'; allowed are timedelta"),
         ({"timedelta": True}, f"a number of seconds; {BOUNDS}"),
         ({"timedelta": "15"}, f'schedule {{"timedelta": "15"}}: an interval is a number of seconds; {BOUNDS}'),
         ({"timedelta": None}, "a number of seconds"),

@@ -11,7 +11,7 @@ from celery.schedules import schedule as celery_schedule
 
 from ..clock import as_utc
 from .interval import LONGEST, is_number, seconds_of, shown_seconds
-from .schedule import Schedule, quoted, refused
+from .schedule import Schedule, check_keys, refused
 
 _ALLOWED = "allowed are 0 to 3155760000 seconds (100 years)"
 
@@ -57,9 +57,7 @@ class After(Schedule):
 
 def from_json(value: Mapping[str, Any], timezone: str) -> After:
     """Read ``{"after": 5}``: seconds; *timezone* means nothing to elapsed time."""
-    for key in value:
-        if key != "after":
-            raise refused(value, f'unknown key {quoted(key)}; {{"after": seconds}} has no other')
+    check_keys(value, ("after",))
     return After(_delay(value["after"], value))
 
 

@@ -21,7 +21,7 @@ from .days import LAST, MOST_WEEKS, Days
 from .description import described
 from .fields import FIELDS, Field, Fields
 from .reckoning import Reckoning, reckoning
-from .schedule import quoted, refused, shown
+from .schedule import check_keys, refused, shown
 from .wallclock import WallClock, check_zone, zone_in
 
 KEYS = ("cron", "timezone")
@@ -40,7 +40,7 @@ MACROS: Mapping[str, str] = {
 class Cron(WallClock):
     """Whenever a cron string matches the wall clock of its zone.
 
-    Equal to another that matches the same times and names the same zone, however either is
+    Equal to another whose fields mean the same and that names the same zone, however either is
     written.
     """
 
@@ -67,9 +67,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Cron:
     Raises:
         ScheduleError: a key, a field or the zone is not allowed, or nothing ever matches.
     """
-    for key in value:
-        if key not in KEYS:
-            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
+    check_keys(value, KEYS)
     named = zone_in(value, timezone)
     expression = value["cron"]
     if not isinstance(expression, str):

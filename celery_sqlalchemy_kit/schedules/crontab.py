@@ -16,7 +16,7 @@ from celery.schedules import crontab as celery_crontab
 from .description import described
 from .fields import FIELDS, Fields, Spec, read_fields, read_spec
 from .reckoning import Reckoning, reckoning
-from .schedule import quoted, refused
+from .schedule import check_keys, refused
 from .wallclock import WallClock, check_zone, zone_in
 
 KEYS = (*FIELDS, "timezone")
@@ -55,9 +55,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Crontab:
     Raises:
         ScheduleError: a key, a field or the zone is not allowed, or nothing ever matches.
     """
-    for key in value:
-        if key not in KEYS:
-            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
+    check_keys(value, KEYS)
     named: Any = zone_in(value, timezone)
     specs = {name: read_spec(value, name) for name in value if name in FIELDS}
     fields = read_fields(value, specs)

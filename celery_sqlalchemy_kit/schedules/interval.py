@@ -14,7 +14,7 @@ from typing import Any
 from celery.schedules import schedule as celery_schedule
 
 from ..clock import as_utc
-from .schedule import Schedule, quoted, refused, shown
+from .schedule import Schedule, check_keys, refused, shown
 
 SHORTEST = timedelta(milliseconds=10)
 LONGEST = timedelta(days=36_525)
@@ -67,11 +67,7 @@ class Interval(Schedule):
 
 def from_json(value: Mapping[str, Any], timezone: str) -> Interval:
     """Read ``{"timedelta": 15}``; *timezone* means nothing to elapsed time."""
-    for key in value:
-        if key != "timedelta":
-            raise refused(
-                value, f'unknown key {quoted(key)}; {{"timedelta": seconds}} has no other'
-            )
+    check_keys(value, ("timedelta",))
     return _interval(value["timedelta"], value)
 
 
@@ -81,9 +77,7 @@ def from_every(value: Mapping[str, Any], timezone: str) -> Interval:
     Raises:
         ScheduleError: the period is none of `PERIODS`, or the interval is out of bounds.
     """
-    for key in value:
-        if key not in ("every", "period"):
-            raise refused(value, f"unknown key {quoted(key)}; allowed are every, period")
+    check_keys(value, ("every", "period"))
     period = value.get("period")
     if period not in PERIODS:
         raise refused(value, f"period {shown(period)}; allowed are {', '.join(PERIODS)}")

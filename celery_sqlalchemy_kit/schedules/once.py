@@ -13,7 +13,7 @@ from celery.schedules import schedule as celery_schedule
 from dateutil.parser import isoparse
 
 from ..clock import as_utc
-from .schedule import Schedule, quoted, refused, shown
+from .schedule import Schedule, check_keys, refused, shown
 from .wallclock import check_zone, zone_in
 from .walltimes import FIRST_YEAR, LAST_YEAR
 from .zones import instant_of
@@ -67,9 +67,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Once:
     Raises:
         ScheduleError: it is no instant, or the zone is none.
     """
-    for key in value:
-        if key not in KEYS:
-            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
+    check_keys(value, KEYS)
     zone = zone_in(value, timezone) or timezone
     text = value["once"]
     # Of 2026-12, or of a week, isoparse takes the first day; nobody has said that day.

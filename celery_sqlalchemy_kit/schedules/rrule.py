@@ -21,7 +21,7 @@ from .reckoning import Reckoning
 from .recurrence.rule import Frequency, Rule, read_rule
 from .recurrence.text import is_rule, read_text
 from .recurrence.times import HORIZON, rule_times
-from .schedule import quoted, refused, shown
+from .schedule import check_keys, refused, shown
 from .wallclock import WallClock, check_zone, zone_in
 from .zones import instant_of
 
@@ -79,9 +79,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Rrule:
     Raises:
         ScheduleError: a key, a part or the zone is not allowed, or nothing ever matches.
     """
-    for key in value:
-        if key not in KEYS:
-            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
+    check_keys(value, KEYS)
     named = zone_in(value, timezone)
     text = value["rrule"]
     if not isinstance(text, str):

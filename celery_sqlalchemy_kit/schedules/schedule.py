@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -55,6 +56,13 @@ class Schedule(Protocol):
 def refused(value: object, fault: str) -> ScheduleError:
     """The error that says what is wrong with *value* as a schedule."""
     return ScheduleError(f"schedule {shown(value)}: {fault}")
+
+
+def check_keys(value: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Raise a `ScheduleError` if *value*, a schedule's JSON, has any other key."""
+    for key in value:
+        if key not in allowed:
+            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(allowed)}")
 
 
 def shown(value: object) -> str:

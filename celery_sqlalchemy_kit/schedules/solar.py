@@ -23,7 +23,7 @@ from celery.schedules import solar as celery_solar
 
 from ..clock import UTC, as_utc
 from .interval import is_number
-from .schedule import Schedule, quoted, refused, shown
+from .schedule import Schedule, check_keys, refused, shown
 from .walltimes import FIRST_YEAR, LAST_YEAR
 
 KEYS = ("solar", "latitude", "longitude")
@@ -140,9 +140,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Solar:
     Raises:
         ScheduleError: a key, the event or the place is not allowed, or ``ephem`` is missing.
     """
-    for key in value:
-        if key not in KEYS:
-            raise refused(value, f"unknown key {quoted(key)}; allowed are {', '.join(KEYS)}")
+    check_keys(value, KEYS)
     for key in KEYS:
         if key not in value:
             raise refused(value, f"{key} is missing; needed are {', '.join(KEYS)}")
