@@ -64,18 +64,19 @@ def _begun_by_hand(routine: Routine) -> Routine:
 def _planned(routine: Routine, after: After, now: datetime) -> Decision:
     if routine.waiting_for is not None:
         return Decision((), (), routine.occurrence_at, None, waits=True)
-    edited = routine.edited_at or now
-    # Planned anew after an edit, or switched on again: at once, if its time has come by then.
-    occurrence: datetime | None = edited
-    if routine.ended_at is not None:
-        following = after.next_after(routine.ended_at)
-        occurrence = None if following is None else max(following, edited)
-    if occurrence is not None and routine.starts_at is not None:
-        occurrence = max(occurrence, routine.starts_at)
-    if occurrence is not None and occurrence <= _claimed(routine):
-        # Somebody stopped the waiting: nobody knows when its run ended.
-        occurrence = now
-    return leaving(routine, (), (), _in_bounds(routine, occurrence))
+    return leaving(routine, (), (), _in_bounds(routine, _following(routine, after, now)))
+
+
+def _following(routine: Routine, after: After, now: datetime) -> datetime | None:
+    """What comes after the last end; after an edit, or switched on again, not before that."""
+    earliest = max(routine.edited_at or now, routine.starts_at or EARLIEST)
+    end = routine.ended_at
+    following = earliest if end is None else after.next_after(end)
+    if following is None:
+        return None
+    following = max(following, earliest)
+    # One that has been claimed: somebody stopped the waiting, and nobody knows when its run ended.
+    return now if following <= _claimed(routine) else following
 
 
 def _claimed(routine: Routine) -> datetime:
