@@ -364,6 +364,8 @@ class Year:
         if self.is_up:
             return
         declared = [Declared(n, n, schedules.parse(each)) for n, (each, _) in DECLARED.items()]
+        if self.beat is not None:
+            self.beat.engine.dispose()
         self.beat = ManualBeat(self.url, self.clock, declared, **LONG_SLEEPS)
         self.on_this_clock(self.beat.engine)
         publish = self.beat.publisher.publish
