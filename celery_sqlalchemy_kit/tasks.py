@@ -21,9 +21,9 @@ from .errors import DeclarationError
 class SyncTask(Task):  # type: ignore[misc]
     """A task that runs once for each run of its routine, and is retried when it fails.
 
-    A subclass that has a ``name`` or a ``schedule``, and ``run``, is registered with every app by
-    being defined. One with neither name nor schedule, or with ``abstract = True``, is a base for
-    others.
+    A subclass that has a ``name``, a ``schedule`` or ``routines``, and ``run``, is registered with
+    every app by being defined. One with none of the three, or with ``abstract = True``, is a base
+    for others.
 
     It is retried on any exception but Retry, Ignore and Reject, ``celery_max_retry`` times,
     ``celery_retry_delay`` seconds apart. Celery's own attributes go before these settings:
@@ -208,7 +208,7 @@ def routine(
     sends it, ``tidy()`` calls it.
 
     Raises:
-        DeclarationError: *schedule* is none, or another task has that name.
+        DeclarationError: a schedule is none, there is none, or another task has that name.
     """
 
     def declare(function: Callable[..., Any]) -> Any:

@@ -19,6 +19,7 @@ from celery.schedules import BaseSchedule
 from dateutil import rrule as dateutil
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from walls import going
 
 from celery_sqlalchemy_kit.errors import ScheduleError
 from celery_sqlalchemy_kit.schedules import Cron, Rrule, from_json, loads, parse, to_celery
@@ -37,17 +38,6 @@ def utc(*when):
 
 def rule(text, zone="UTC"):
     return from_json({"rrule": text}, timezone=zone)
-
-
-def going(schedule, after, until):
-    """Every occurrence in (after, until], from one to the next."""
-    found = []
-    at = schedule.next_after(after)
-    while at is not None and at <= until:
-        assert at > (found[-1] if found else after)
-        found.append(at)
-        at = schedule.next_after(at)
-    return found
 
 
 # -- the examples of RFC 5545, section 3.8.5.3 ---------------------------------------------------

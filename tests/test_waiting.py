@@ -406,10 +406,10 @@ def test_written_with_next_run_at_it_still_runs_once(beat, clock, schedule):
     assert [at] == [run.scheduled_for for run in one.advance(30)]
 
 
+# PostgreSQL's column takes ids only.
+@pytest.mark.parametrize("database", ["sqlite", "mariadb"], indirect=True)
 def test_what_people_write_into_waiting_for_disturbs_no_other_row(beat):
     one = beat()
-    if one.engine.dialect.name == "postgresql":
-        return  # its column takes ids only
     insert(one, {"timedelta": 20})
     insert(one, {"after": 5}, name="odd")
     with one.engine.begin() as connection:
@@ -450,11 +450,11 @@ def test_removed_and_restored_it_still_waits_for_the_run_that_is_out(beat, clock
     assert 1 == len(again.advance(6))
 
 
+# SQLite has but one transaction at a time.
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_a_row_that_is_locked_holds_up_neither_the_end_of_its_run_nor_the_scheduler(beat, clock):
-    """Somebody's transaction is left open; SQLite has but one at a time."""
+    """Somebody's transaction is left open."""
     drain = beat(After(5))
-    if drain.engine.dialect.name == "sqlite":
-        return
     (run,) = drain.run()
     people = sa.create_engine(drain.engine.url, future=True)
     with people.connect() as somebody:

@@ -77,14 +77,6 @@ def _postgresql() -> list[str]:
             NEW.updated_at := statement_timestamp();
             RETURN NEW;
         END $$""",
-        f"""
-        CREATE OR REPLACE FUNCTION routines_wake() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF coalesce(current_setting('{QUIET}', true), '') <> 'on' THEN
-                PERFORM pg_notify('{CHANNEL}', '');
-            END IF;
-            RETURN NULL;
-        END $$""",
         "DROP TRIGGER IF EXISTS routines_edited ON routines",
         f"""
         CREATE TRIGGER routines_edited BEFORE UPDATE OF {owned} ON routines
@@ -95,6 +87,20 @@ def _postgresql() -> list[str]:
         WHEN (NEW.next_run_at IS DISTINCT FROM OLD.next_run_at
               AND (NEW.next_run_at IS NULL OR OLD.error IS NOT NULL))
         EXECUTE FUNCTION routines_edited()""",
+        *_postgresql_wake(owned),
+    ]
+
+
+def _postgresql_wake(owned: str) -> list[str]:
+    return [
+        f"""
+        CREATE OR REPLACE FUNCTION routines_wake() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF coalesce(current_setting('{QUIET}', true), '') <> 'on' THEN
+                PERFORM pg_notify('{CHANNEL}', '');
+            END IF;
+            RETURN NULL;
+        END $$""",
         "DROP TRIGGER IF EXISTS routines_wake ON routines",
         f"""
         CREATE TRIGGER routines_wake

@@ -137,7 +137,7 @@ def _read(value: object, expression: str) -> Fields:
     split[2] = [part for part in split[2] if part.upper() not in ends]
     split[4] = [part for part in split[4] if part not in nth]
     numbers = [
-        _numbers(value, field, text, parts)
+        field.of(value, text, parts)
         for field, text, parts in zip(_FIELDS, texts, split, strict=True)
     ]
     days = Days(
@@ -153,16 +153,6 @@ def _read(value: object, expression: str) -> Fields:
         raise refused(value, fault + ("" if of_week == "*" else f" that is {of_week}"))
     wildcard = minute.startswith("*") or hour.startswith("*")
     return Fields(numbers[0], numbers[1], numbers[3], days, wildcard)
-
-
-def _numbers(value: object, field: Field, text: str, parts: list[str]) -> tuple[int, ...]:
-    found: set[int] = set()
-    for part in parts:
-        numbers = field.part(part)
-        if numbers is None:
-            raise field.refusal(value, text)
-        found.update(numbers)
-    return tuple(sorted(found))
 
 
 def _count(value: object, text: str, part: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ KEYS = (*FIELDS, "timezone")
 class Crontab(WallClock):
     """Whenever all five fields match the wall clock of its zone.
 
-    Equal to another that matches the same times and names the same zone, however either is
+    Equal to another whose fields mean the same and that names the same zone, however either is
     written. Reckoned for the years 2 to 9998; after: never again.
     """
 

@@ -9,7 +9,7 @@ strictly: celery takes ``*/15 junk``, or ``jan`` for a minute. Cron strings add 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,14 +87,18 @@ class Field:
 
     def numbers(self, value: Mapping[str, Any], spec: Spec) -> tuple[int, ...]:
         """The numbers that *spec* means, ascending."""
+        items = spec if isinstance(spec, tuple) else (spec,)
+        texts = (item if isinstance(item, str) else str(item) for item in items)
+        return self.of(value, spec, [part.strip() for text in texts for part in text.split(",")])
+
+    def of(self, value: object, spec: object, parts: Iterable[str]) -> tuple[int, ...]:
+        """The numbers that *parts* mean, elements of *spec*, ascending."""
         found: set[int] = set()
-        for item in spec if isinstance(spec, tuple) else (spec,):
-            parts = item.split(",") if isinstance(item, str) else (str(item),)
-            for part in parts:
-                numbers = self.part(part.strip())
-                if numbers is None:
-                    raise self.refusal(value, spec)
-                found.update(numbers)
+        for part in parts:
+            numbers = self.part(part)
+            if numbers is None:
+                raise self.refusal(value, spec)
+            found.update(numbers)
         return tuple(sorted(found))
 
     def refusal(self, value: object, spec: object) -> ScheduleError:

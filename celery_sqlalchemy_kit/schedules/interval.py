@@ -134,10 +134,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def seconds_of(number: Any, longest: timedelta = LONGEST) -> timedelta | None:
-    """That many seconds; None unless they are 0 to *longest*."""
+def seconds_of(number: Any) -> timedelta | None:
+    """That many seconds; None unless they are 0 to `LONGEST`."""
     # Compared before it is converted: the number may be NaN, infinite or have 400 digits.
-    return timedelta(seconds=number) if 0 <= number <= longest.total_seconds() else None
+    return timedelta(seconds=number) if 0 <= number <= LONGEST.total_seconds() else None
 
 
 def shown_seconds(every: timedelta) -> int | float:

@@ -180,10 +180,7 @@ def rescue(
 def _standing(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """How the routines of stranded runs stand now, by id."""
     c = routines.c
-    columns = (
-        *(raw(c.id).label("id"), c.active, c.catch_up),
-        *(raw(c.occurrence_at), raw(c.waiting_for)),
-    )
+    columns = (raw(c.id), c.active, c.catch_up, raw(c.occurrence_at), raw(c.waiting_for))
     standing: dict[str, Mapping[str, Any]] = {}
     for wanted in chunks(keys):
         for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
