@@ -160,6 +160,18 @@ class Settings:
     scheduler_catch_up_limit: int = _setting(_count(1, 10_000), default=100)
     #: Age at which a claimed, unpublished run is taken over by any scheduler.
     scheduler_rescue_after: float = _setting(_seconds(0.1, 3600), default=10.0)
+    #: Time without a beat of its worker after which a run is lost; workers beat three times in it.
+    scheduler_lost_after: float = _setting(_seconds(1, 86_400), default=90.0)
+    #: Age at which a sent run that nobody has begun is sent again, doubling; 0 for never.
+    scheduler_redeliver_after: float = _setting(_seconds(0, 86_400), default=60.0)
+    #: Age at which a sent run that nobody has begun is lost.
+    scheduler_unstarted_after: float = _setting(_seconds(1), default=3600.0)
+    #: Lateness from which a routine is overdue.
+    scheduler_overdue_after: float = _setting(_seconds(1), default=60.0)
+    #: How long runs are kept after their end.
+    scheduler_keep_runs_for: float = _setting(_seconds(60, 315_360_000), default=604_800.0)
+    #: How many ended runs of one routine are kept; 0 for all within `scheduler_keep_runs_for`.
+    scheduler_keep_runs: int = _setting(_count(0, 1_000_000), default=10_000)
     #: Keeps apps apart that share one database.
     scheduler_namespace: str = _setting(_name, default="")
     #: What becomes of a routine that is no longer declared.

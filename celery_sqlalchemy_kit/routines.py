@@ -74,6 +74,9 @@ class State(str, enum.Enum):
 #: What ends a run, for whoever waits for its end.
 ENDED = (State.SUCCEEDED, State.FAILED, State.MISSED, State.SKIPPED, State.LOST)
 
+#: A run that has still to do something; a routine whose ``overlap`` says so waits for its end.
+UNFINISHED = (State.WAITING, State.CLAIMED, State.SENT, State.RUNNING, State.RETRYING)
+
 
 @dataclass(frozen=True)
 class Routine:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from .columns import Id, Instant, JsonText, name_type, new_id, utcnow
+from .routines import ENDED, UNFINISHED, State
 
 metadata = sa.MetaData()
 
@@ -51,6 +53,7 @@ routines = sa.Table(
     _column("edited_at", Instant(), nullable=False, server_default=utcnow()),
     _column("paused_at", Instant()),
     _column("ended_at", Instant()),
+    _word("alert"),
 )
 _c = routines.c
 sa.Index("routines_name", _c.namespace, _c.name, unique=True)
@@ -67,6 +70,8 @@ sa.Index(
 sa.Index("routines_origin", _c.namespace, _c.origin)
 _waits = _c.waiting_for.is_not(None)
 sa.Index("routines_waiting", _c.waiting_for, postgresql_where=_waits, sqlite_where=_waits)
+_alerted = _c.alert.is_not(None)
+sa.Index("routines_alert", _c.namespace, _c.alert, postgresql_where=_alerted, sqlite_where=_alerted)
 
 runs = sa.Table(
     "routine_runs",
@@ -99,14 +104,34 @@ runs = sa.Table(
     _column("error", sa.Text),
 )
 _r = runs.c
-_claimed = _r.state == sa.literal_column("'claimed'")
+
+
+def _states(states: Iterable[State]) -> sa.ColumnElement[bool]:
+    return _r.state.in_([sa.literal_column(f"'{state.value}'") for state in states])
+
+
+# Literals, as PostgreSQL and SQLite use a partial index only where they see that it suits.
+_unfinished, _ended = _states(UNFINISHED), _states(ENDED)
+#: What is on its way: claimed and unpublished, sent and not begun, running for long, waiting.
 sa.Index(
-    "routine_runs_claimed",
+    "routine_runs_unfinished",
+    _r.namespace,
     _r.state,
     _r.claimed_at,
-    postgresql_where=_claimed,
-    sqlite_where=_claimed,
+    postgresql_where=_unfinished,
+    sqlite_where=_unfinished,
 )
+#: What has ended, by when: for pruning and alerts.
+sa.Index(
+    "routine_runs_ended",
+    _r.namespace,
+    _r.state,
+    _r.finished_at,
+    postgresql_where=_ended,
+    sqlite_where=_ended,
+)
+#: The runs of one routine: what overlaps, what ended last, what is too many.
+sa.Index("routine_runs_routine", _r.routine_id, _r.state, _r.scheduled_for)
 
 schedulers = sa.Table(
     "routine_schedulers",
