@@ -8,6 +8,7 @@ monotonic clock measures how long to sleep and how old a claim is, and nothing e
 
 from __future__ import annotations
 
+import select
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
@@ -64,6 +65,15 @@ class SettableClock:
 
 
 DATABASE = DatabaseClock()
+
+
+def pause(seconds: float) -> None:
+    """Wait; a signal's handler ends it by raising.
+
+    By select: under libfaketime, by which people see what a wrong clock does, Python's `sleep`
+    and whatever waits for a lock fail or never return.
+    """
+    select.select([], [], [], max(0.0, seconds))
 
 
 def as_utc(instant: datetime) -> datetime:

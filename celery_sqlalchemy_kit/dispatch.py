@@ -7,9 +7,9 @@ swallows every failure, and has to be called because others hook into it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,6 @@ from celery import Celery, signals
 from celery.beat import ScheduleEntry
 from celery.result import denied_join_result
 from celery.schedules import BaseSchedule, schedule
-from kombu.exceptions import OperationalError
 
 try:
     from kombu.exceptions import BatchPublishError
@@ -27,19 +26,26 @@ except ImportError:  # before kombu 5.7, which knows no batches
         """In place of kombu's."""
 
 
+from . import broker, rescue
 from .clock import Clock
-from .routines import HEADER, Run
+from .outage import Outage
+from .routines import AGAIN, HEADER, Run
 from .schedules import to_celery
 from .store import Claimed
+from .store.sweeps import Again
 
 logger = logging.getLogger(__name__)
 
 #: Messages that are sent in one go where the transport can.
 GATHERED = 100
-#: Seconds between probes of a broker that is away.
-PROBE_SECONDS = 1.0
+#: Seconds between questions whether a broker that was away answers.
+PROBE_SECONDS = 0.25
 
 _UNKNOWN = schedule(timedelta(0))
+
+
+class _Stale(Exception):
+    """Another scheduler may have taken a batch over by now."""
 
 
 class RunEntry(ScheduleEntry):  # type: ignore[misc]
@@ -59,6 +65,8 @@ class RunEntry(ScheduleEntry):  # type: ignore[misc]
         )
         self.run = run
         self.claimed_at = held.claimed_at
+        self.again = isinstance(held, Again)
+        self.retries = held.retries if isinstance(held, Again) else 0
 
 
 def _own(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,20 +104,20 @@ class Publisher:
         self._producer_class = producer_class
         self._connection: Any = None
         self._producer: Any = None
-        self._away_since: float | None = None
-        self._probe_at = 0.0
+        self._outage = Outage("the broker", clock, self._reaches, halts="claimed")
         self._sent: list[UUID] = []
         self._faults: list[tuple[Run, str]] = []
         self._tried: UUID | None = None
         self._gathers = False
+        self._since = 0.0
 
     def ready(self) -> bool:
-        """Whether the broker can be published to; one that was away is probed once a second."""
-        if self._away_since is None and self._producer is not None:
-            return True
-        if self._clock.monotonic() < self._probe_at:
-            return False
-        return self._connect()
+        """Whether the broker can be published to; never waits for one that was away."""
+        if self._outage.lasts:
+            return self._outage.answered() and self._connect()
+        if self._producer is None or broker.hung_up(self._connection):
+            return self._connect()
+        return True
 
     def publish(
         self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
@@ -122,15 +130,20 @@ class Publisher:
         Returns:
             the runs whose message is at fault, and why.
         """
-        self._faults = []
+        self._faults, self._since = [], since
         for start in range(0, len(claimed), GATHERED):
-            if self._away_since is not None or not self.ready():
+            if self._outage.lasts or not self.ready():
                 break
-            if self._clock.monotonic() - since > self._patience:
+            try:
+                self._publish_some(claimed[start : start + GATHERED], sent)
+            except _Stale:
                 logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
                 break
-            self._publish_some(claimed[start : start + GATHERED], sent)
         return self._faults
+
+    def _is_stale(self) -> bool:
+        """Asked as late as possible: the process may have been stopped at any instruction."""
+        return self._clock.monotonic() - self._since > self._patience
 
     def _publish_some(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""
@@ -139,8 +152,10 @@ class Publisher:
         try:
             with gathered:
                 for held in claimed:
-                    if self._away_since is None:
+                    if not self._outage.lasts:
                         self._apply(held)
+                    if self._is_stale():
+                        raise _Stale  # what is gathered is dropped with it
         except self._connection_errors() as error:
             self._lose(error)
         else:
@@ -169,13 +184,20 @@ class Publisher:
     def send(self, entry: RunEntry, producer: Any) -> Any:
         """Send the message of one run; called back by ``apply_entry``."""
         self._tried = entry.run.id
+        if self._is_stale():
+            return None
         options = dict(entry.options)
         headers = dict(options.pop("headers", None) or {})
         headers |= {"celery_beat_task": True, HEADER: entry.claimed_at.isoformat()}
-        options |= {"headers": headers, "task_id": str(entry.run.id), "producer": producer}
-        if self._gathers:
-            options["retry"] = False  # a new connection would not have what is gathered
+        if entry.again:
+            headers[AGAIN] = True
+            options["retries"] = entry.retries
         task = self._app.tasks.get(entry.task)
+        options.setdefault("expires", getattr(task, "expires", None))
+        headers |= _instants(entry.claimed_at, options)
+        options |= {"headers": headers, "task_id": str(entry.run.id), "producer": producer}
+        # One try: a broker that is away is waited for elsewhere, and the rest of a batch with it.
+        options["retry"] = False
         try:
             # Beat waits for no result: without this the result backend would subscribe to each.
             with denied_join_result():
@@ -193,42 +215,57 @@ class Publisher:
         return None
 
     def _connection_errors(self) -> tuple[type[BaseException], ...]:
-        lost: Iterable[type[BaseException]] = ()
-        if self._connection is not None:
-            lost = self._connection.recoverable_connection_errors
-        return (OperationalError, BatchPublishError, OSError, *lost)
+        return (BatchPublishError, *broker.errors(self._connection))
 
     def _connect(self) -> bool:
         self.close()
-        connection = self._app.connection_for_write()
+        connection = broker.connection_of(self._app)
         try:
-            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-        except (OperationalError, OSError, *connection.recoverable_connection_errors) as error:
+            broker.connect(connection)
+        except broker.errors(connection) as error:
             self._lose(error)
-            connection.release()
+            connection.collect()
             return False
         make = self._producer_class or self._app.amqp.Producer
         self._connection = connection
         self._producer = make(connection, auto_declare=False)
-        if self._away_since is not None:
-            away = self._clock.monotonic() - self._away_since
-            logger.warning("routines: the broker is back after %.0f s", away)
-        self._away_since = None
+        self._outage.ends()
+        return True
+
+    def _reaches(self) -> bool:
+        connection = broker.connection_of(self._app)
+        try:
+            broker.connect(connection)
+        except broker.errors(connection):
+            return False
+        finally:
+            connection.collect()
         return True
 
     def _lose(self, error: BaseException) -> None:
-        now = self._clock.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-            logger.error(
-                "routines: the broker %s cannot be reached, nothing is claimed until it can: %s",
-                self._app.connection_for_write().as_uri(),
-                error.__cause__ if isinstance(error, BatchPublishError) else error,
-            )
-        self._probe_at = now + PROBE_SECONDS
+        cause = error.__cause__ if isinstance(error, BatchPublishError) else None
+        self._outage.goes_on(cause or error, self._app.connection_for_write().as_uri())
 
     def close(self) -> None:
         """Drop the connection; says nothing to the broker that could block."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
             connection.collect()
+
+
+def _instants(claimed_at: datetime, options: dict[str, Any]) -> dict[str, str]:
+    """The headers of a message that has its time; its *options* are given in seconds then.
+
+    Celery would reckon by the clock of this machine, which may be minutes off, in one way or the
+    other: headers from seconds, and the broker's own deadline from an instant. Workers go by
+    their clocks, which we take to be as right as the database's.
+    """
+    headers = {}
+    if (expires := rescue.expiry(claimed_at, options)) is not None:
+        headers["expires"] = expires.isoformat()
+        options["expires"] = (expires - claimed_at).total_seconds()
+    if (eta := rescue.not_before(claimed_at, options)) is not None:
+        headers["eta"] = eta.isoformat()
+        options.pop("eta", None)
+        options["countdown"] = (eta - claimed_at).total_seconds()
+    return headers

@@ -2,49 +2,36 @@
 
 A message is a run's if it has the header `HEADER`, which the scheduler sets; all others, such as
 those of ``.delay()``, pass by untouched, and so does what is called eagerly. A worker that cannot
-reach the database runs the task and says so.
+reach the database runs the task, says so, and records it later; but only for a first message: one
+that may be the second of its run is put back until the database answers.
 """
 
 from __future__ import annotations
 
-import contextlib
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
-from weakref import WeakKeyDictionary
 
-from billiard.einfo import ExceptionInfo
-from celery import Celery, signals, states
-from celery.exceptions import Ignore, WorkerLostError
+from celery import signals, states
+from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_logger
-from celery.worker.request import Request
-from celery.worker.state import task_ready
-from sqlalchemy.exc import SQLAlchemyError
+from celery.utils.time import maybe_make_aware
+from kombu.exceptions import OperationalError
 
+from .book import Attempt, Book, book_of
 from .clock import UTC
-from .config import Settings
-from .errors import SettingsError
-from .routines import HEADER, State
+from .routines import AGAIN, HEADER, State
+from .signals import task_lost
 from .store.ledger import ERROR_LIMIT, Begun, Ledger
 
-#: Age of a claim past which a run that is not in the database is taken for pruned.
-RETENTION = timedelta(days=7)
+#: The header in which the worker's main process tells the pool's which attempt a message is.
+ATTEMPT = "routine_attempt_id"
+#: Seconds after which a message comes again that was put back as the database is away.
+AWAY_SECONDS = 10.0
 
 logger = get_logger(__name__)
-T = TypeVar("T")
-
-
-@dataclass
-class Attempt:
-    """One go at a run, kept on the request, which is the only place where it is remembered."""
-
-    run_id: UUID
-    id: UUID = field(default_factory=uuid4)
-    #: What the database said; None while it could not be reached.
-    begun: Begun | None = None
 
 
 def connect() -> None:
@@ -57,84 +44,180 @@ def begin(task: Any) -> None:
     """Begin the run that *task* was sent for; once a request, however often it is called.
 
     Raises:
-        Ignore: another message of the run was first, it is over, or it was pruned.
+        Ignore: another message of the run was first, it is over, or it was pruned; or the message
+            was put back, to come again.
+        Reject: it could not be put back otherwise.
     """
-    if (attempt := _begin(task)) is None:
+    attempt = _begin(task, again=begins_again(task))
+    if attempt is None or attempt.begun is Begun.BEGUN:
         return
-    if attempt.begun is Begun.DUPLICATE:
-        logger.info("%s[%s]: dropped, as this run has begun before", task.name, attempt.run_id)
-        raise Ignore("this run has begun before")
-    if attempt.begun is Begun.UNKNOWN:
-        if _outlived(task):
-            logger.info("%s[%s]: dropped, as this run was pruned", task.name, attempt.run_id)
-            raise Ignore("this run was pruned")
-        logger.warning("%s[%s]: runs, but the database has no such run", task.name, attempt.run_id)
+    book = book_of(task.app)
+    if attempt.begun is None:
+        _begin_blind(task, attempt, book)
+    elif attempt.begun is Begun.UNKNOWN:
+        _begin_unknown(task, attempt, book)
+    elif attempt.begun is Begun.OWNED:
+        seconds = book.settings.scheduler_lost_after / 3
+        _put_back(task, attempt, seconds, "its worker is alive, but may yet die")
+    elif attempt.begun is Begun.LOST:
+        tell_lost(attempt, book, "its worker has stopped beating", again=False)
+        raise Ignore("this run is lost")
+    else:
+        _drop(attempt, "this run has begun before")
+
+
+def begins_again(task: Any) -> bool:
+    """Whether a run of *task* that is lost begins again."""
+    return getattr(task, "on_worker_lost", None) == "again"
+
+
+def tell_lost(attempt: Attempt, book: Book, reason: str, *, again: bool) -> None:
+    """Say that the run of *attempt* is lost, in the log and by the signal."""
+    logger.warning("%s: lost%s: %s", attempt, ", begins again" if again else "", reason)
+    name, worker = book.ask(lambda ledger: ledger.owner(attempt.run_id)) or ("", attempt.worker)
+    task_lost.send(
+        sender=name,
+        run_id=attempt.run_id,
+        routine_name=name,
+        task=attempt.task,
+        worker=worker,
+        reason=reason,
+        again=again,
+    )
+
+
+def _begin_blind(task: Any, attempt: Attempt, book: Book) -> None:
+    if not _is_repeated(task.request):
+        book.keep(partial(attempt.record, book))
+    elif book.exists:
+        _put_back(task, attempt, AWAY_SECONDS, "the database is away")
+    else:
+        _drop(attempt, "it may have begun before, and there is no database to ask")
+
+
+def _begin_unknown(task: Any, attempt: Attempt, book: Book) -> None:
+    if _outlived(task, book):
+        _drop(attempt, "this run was pruned")
+    if _is_repeated(task.request):
+        _drop(attempt, "it may have begun before, and the database has no such run")
+    logger.warning("%s: runs, but the database has no such run", attempt)
+
+
+def _drop(attempt: Attempt, why: str) -> NoReturn:
+    attempt.begun = Begun.DUPLICATE
+    logger.info("%s: dropped, as %s", attempt, why)
+    raise Ignore(why)
+
+
+def _put_back(task: Any, attempt: Attempt, seconds: float, why: str) -> NoReturn:
+    """Send the message once more, for later, and be done with this one."""
+    attempt.begun = Begun.OWNED
+    logger.info("%s: put back for %g s: %s", attempt, seconds, why)
+    request = task.request
+    copy = task.signature_from_request(
+        request,
+        countdown=seconds,
+        retries=attempt.retries,
+        headers={**request.headers, AGAIN: True},
+    )
+    try:
+        copy.apply_async()
+    except (OperationalError, OSError) as error:
+        raise Reject(error, requeue=True) from error
+    raise Ignore(why)
 
 
 def _on_prerun(task: Any = None, **_: Any) -> None:
     """For tasks that are not built on ours: begun, but never dropped."""
-    if getattr(task, "begins_its_runs", False) or (attempt := _begin(task)) is None:
+    if getattr(task, "begins_its_runs", False) or (attempt := _begin(task, again=True)) is None:
         return
-    if attempt.begun is Begun.DUPLICATE:
-        logger.info("%s[%s]: runs, although this run has begun before", task.name, attempt.run_id)
+    if attempt.begun is None:
+        book = book_of(task.app)
+        book.keep(partial(attempt.record, book))
+    elif attempt.begun in (Begun.DUPLICATE, Begun.OWNED):
+        logger.info("%s: runs, although this run has begun before", attempt)
 
 
 def _on_postrun(task: Any = None, state: Any = None, retval: Any = None, **_: Any) -> None:
     attempt: Attempt | None = getattr(task.request, "routine_attempt", None)
-    ending = _ending(state, retval)
-    if attempt is None or ending is None:
+    if attempt is None or attempt.begun not in (None, Begun.BEGUN):
         return
-    if attempt.begun is None:
-        # The database was away. Begun late is better than never: it keeps other messages of the
-        # run from being run as well.
-        _ask_to_begin(task, attempt)
-    if attempt.begun is not Begun.BEGUN:
+    ending = _ending(state, retval, task.app)
+    if ending is None:
         return
-    book = _book(task.app)
-    if book.ask(lambda ledger: ledger.end(attempt.run_id, attempt.id, **ending)) is False:
-        logger.warning("%s[%s]: ended, but is no longer this attempt's", task.name, attempt.run_id)
+    book = book_of(task.app)
+    attempt.end(ending)
+    if not attempt.record(book):
+        book.keep(partial(attempt.record, book))
 
 
-def _begin(task: Any) -> Attempt | None:
+def _begin(task: Any, *, again: bool) -> Attempt | None:
     """The new attempt; None if the request is none of a run, or has its attempt."""
     request = task.request
     run_id = _run_id(request)
     if run_id is None or getattr(request, "routine_attempt", None) is not None:
         return None
-    attempt = request.routine_attempt = Attempt(run_id)
-    # Celery 5.2 sends a retry with these headers only, and leaves them empty.
-    request.headers = {**(request.headers or {}), HEADER: getattr(request, HEADER)}
-    _ask_to_begin(task, attempt)
+    attempt = attempt_of(request, run_id, task.name)
+    request.routine_attempt = attempt
+    repeated = _is_repeated(request)
+    # What is sent with these headers, as a retry, is a message of the run, but a first one; and
+    # Celery 5.2 leaves them empty.
+    custom = {key: value for key, value in (request.headers or {}).items() if key not in _OURS}
+    request.headers = {**custom, HEADER: getattr(request, HEADER)}
+    book = book_of(task.app)
+    lost_after = timedelta(seconds=book.settings.scheduler_lost_after)
+    attempt.begun = book.ask(
+        lambda ledger: ledger.begin(
+            run_id,
+            attempt.id,
+            retries=attempt.retries,
+            worker=attempt.worker,
+            again=again,
+            lost_after=lost_after if repeated else None,
+        )
+    )
     return attempt
+
+
+_OURS = frozenset({HEADER, AGAIN, ATTEMPT})
+
+
+def attempt_of(request: Any, run_id: UUID, task: str) -> Attempt:
+    """The attempt that the message with *request*, its context, is."""
+    return Attempt(
+        run_id,
+        task,
+        worker=(request.hostname or "")[:255],
+        retries=request.retries or 0,
+        id=as_uuid(getattr(request, ATTEMPT, None)) or uuid4(),
+    )
 
 
 def _run_id(request: Any) -> UUID | None:
     if not getattr(request, HEADER, None) or request.called_directly or request.is_eager:
         return None
-    return _uuid(request.id)
+    return as_uuid(request.id)
 
 
-def _uuid(text: Any) -> UUID | None:
+def as_uuid(text: Any) -> UUID | None:
+    """The id that *text* is; None if it is none, as task ids are anybody's."""
     try:
         return UUID(text)
     except (TypeError, ValueError, AttributeError):
         return None
 
 
-def _ask_to_begin(task: Any, attempt: Attempt) -> None:
-    request = task.request
-    worker = (request.hostname or "")[:255]
-    attempt.begun = _book(task.app).ask(
-        lambda ledger: ledger.begin(
-            attempt.run_id, attempt.id, retries=request.retries or 0, worker=worker
-        )
-    )
+def _is_repeated(request: Any) -> bool:
+    """Whether it may be the second message of its run."""
+    redelivered = (request.delivery_info or {}).get("redelivered")
+    return bool(redelivered or getattr(request, AGAIN, None))
 
 
-def _outlived(task: Any) -> bool:
+def _outlived(task: Any, book: Book) -> bool:
     claimed_at = _read_instant(getattr(task.request, HEADER))
-    now = _book(task.app).ask(Ledger.now)
-    return claimed_at is not None and now is not None and now - claimed_at > RETENTION
+    now = book.ask(Ledger.now)
+    kept_for = timedelta(seconds=book.settings.scheduler_keep_runs_for)
+    return claimed_at is not None and now is not None and now - claimed_at > kept_for
 
 
 def _read_instant(text: Any) -> datetime | None:
@@ -145,14 +228,18 @@ def _read_instant(text: Any) -> datetime | None:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
-def _ending(state: Any, retval: Any) -> dict[str, Any] | None:
+def _ending(state: Any, retval: Any, app: Any) -> dict[str, Any] | None:
     """How the ledger is to end the run; None if Celery does not say, as when the process dies."""
     if state == states.SUCCESS:
         return {"state": State.SUCCEEDED}
     if state == states.FAILURE:
         return {"state": State.FAILED, "error": describe(retval)}
     if state == states.RETRY:
-        return {"state": State.RETRYING, "error": describe(getattr(retval, "exc", None))}
+        due = getattr(retval, "when", None)
+        if isinstance(due, datetime):
+            due = maybe_make_aware(due, app.timezone)
+        error = describe(getattr(retval, "exc", None))
+        return {"state": State.RETRYING, "error": error, "due": due}
     if state == states.IGNORED:
         return {"state": State.SUCCEEDED, "reason": "ignored"}
     if state == states.REJECTED and retval.requeue:
@@ -180,109 +267,3 @@ def describe(error: Any) -> str | None:
 
 def _octets(text: str) -> int:
     return len(text.encode("utf-8", "backslashreplace"))
-
-
-class _Book:
-    """The ledger of one app, as far as it can be reached; one log line for each outage."""
-
-    def __init__(self, app: Celery) -> None:
-        self._away = False
-        try:
-            self._url = Settings.load(app.conf, scheduler=False).scheduler_db_uri
-        except SettingsError as error:
-            self._url = None
-            logger.error("routines run, but nothing is recorded of them: %s", error)  # noqa: TRY400
-        else:
-            if self._url is None:
-                logger.warning(
-                    "routines run, but nothing is recorded of them, nor are duplicates dropped: "
-                    "scheduler_db_uri is not set in this worker"
-                )
-
-    def ask(self, question: Callable[[Ledger], T]) -> T | None:
-        """The ledger's answer, or None if there is none to be had."""
-        if self._url is None:
-            return None
-        try:
-            answer = question(Ledger.at(self._url))
-        except (SQLAlchemyError, ImportError, OSError) as error:
-            if not self._away:
-                told = getattr(error, "orig", None) or error
-                logger.warning("routines run, but the database cannot be reached: %s", told)
-            self._away = True
-            return None
-        if self._away:
-            logger.info("the database can be reached again: runs are recorded")
-        self._away = False
-        return answer
-
-
-_books: WeakKeyDictionary[Celery, _Book] = WeakKeyDictionary()
-
-
-def _book(app: Celery) -> _Book:
-    """Made at the first run, as the settings of a worker are complete by then."""
-    if app not in _books:
-        _books[app] = _Book(app)
-    return _books[app]
-
-
-class RunRequest(Request):  # type: ignore[misc]
-    """Messages of runs are acknowledged late, so that a process killed before it begins one loses
-    nothing. For every other message, Celery's default holds: acknowledged once accepted."""
-
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
-        super().on_accepted(pid, time_accepted)
-        if self._is_acknowledged_early:
-            self.acknowledge()
-
-    def on_failure(
-        self,
-        exc_info: ExceptionInfo,
-        send_failed_event: bool = True,  # noqa: FBT001, FBT002  Celery passes it
-        return_ok: bool = False,  # noqa: FBT001, FBT002
-    ) -> None:
-        lost = self._is_lost(getattr(exc_info, "exception", None))
-        if lost and self._may_still_begin():
-            logger.info("%s[%s]: put back, as its process died first", self.name, self.id)
-            task_ready(self)
-            self.reject(requeue=True)
-            return
-        with self._as_acknowledged_early() if lost else contextlib.nullcontext():
-            super().on_failure(exc_info, send_failed_event, return_ok)
-
-    @property
-    def _is_acknowledged_early(self) -> bool:
-        """Late acknowledgement is ours alone: neither this task nor the app asks for it."""
-        task = self.task
-        owner = next(each for each in (task, *type(task).__mro__) if "acks_late" in vars(each))
-        ours = "begins_its_runs" in vars(owner) and not self.app.conf.task_acks_late
-        return ours and not self.request_dict.get(HEADER)
-
-    def _is_lost(self, error: BaseException | None) -> bool:
-        if self._already_cancelled or self._already_revoked:
-            return False
-        error = getattr(error, "exc", error) if "WithTraceback" in type(error).__name__ else error
-        return isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
-
-    def _may_still_begin(self) -> bool:
-        run_id = _uuid(self.id)
-        if run_id is None or not self.request_dict.get(HEADER) or self.acknowledged:
-            return False
-        retries = self.request_dict.get("retries") or 0
-        # A database that cannot be asked is no reason to send a message round for ever.
-        begun = _book(self.app).ask(lambda ledger: ledger.has_begun(run_id, retries=retries))
-        return begun is False
-
-    @contextlib.contextmanager
-    def _as_acknowledged_early(self) -> Iterator[None]:
-        """What Celery does next depends on the task's ``acks_late``: show it Celery's default."""
-        task = self.task
-        if self._is_acknowledged_early:
-            shown = object.__new__(type(task))
-            vars(shown).update(vars(task), acks_late=False)
-            self._task = shown
-        try:
-            yield
-        finally:
-            self._task = task

@@ -43,6 +43,29 @@ def alone(engine: Engine, name: str) -> Iterator[Connection]:
                 connection.execute(sa.select(sa.func.release_lock(_short(name))))
 
 
+@contextmanager
+def alone_at_once(engine: Engine, name: str) -> Iterator[Connection | None]:
+    """As `alone`, but None if somebody else holds *name*: nothing is waited for.
+
+    On SQLite the transaction itself is waited for, as any other.
+    """
+    with engine.connect() as connection:
+        dialect, held = connection.dialect.name, True
+        if dialect == "mysql":
+            with connection.begin():
+                lock = sa.select(sa.func.get_lock(_short(name), 0))
+                held = connection.execute(lock).scalar() == 1
+        try:
+            with connection.begin():
+                if dialect == "postgresql":
+                    lock = sa.select(sa.func.pg_try_advisory_xact_lock(zlib.crc32(name.encode())))
+                    held = connection.execute(lock).scalar() is True
+                yield connection if held else None
+        finally:
+            if dialect == "mysql" and held and not connection.invalidated:
+                connection.execute(sa.select(sa.func.release_lock(_short(name))))
+
+
 def _get(connection: Connection, name: str) -> None:
     for _ in range(LONGEST // STEP):
         with connection.begin():

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from . import due, rescue
+from . import due, housekeeping, rescue
 from .clock import Clock
 from .config import Settings
 from .dispatch import PROBE_SECONDS
-from .routines import Routine, Run
+from .lateness import Lateness
+from .routines import Cause, Routine
 from .store import Batch, Claimed, Position, Store, View
+from .store.sweeps import OnWorkerLost
 
 logger = logging.getLogger(__name__)
 
@@ -27,27 +29,19 @@ RESTART_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 
 
-class Publishes(Protocol):
+class Publishes(housekeeping.Publishes, Protocol):
     """What the loop needs of a publisher."""
 
     def ready(self) -> bool:
         """Whether the broker can be published to."""
-
-    def publish(
-        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
-    ) -> Sequence[tuple[Run, str]]:
-        """Publish a batch claimed at *since*, monotonic seconds.
-
-        What has been sent is added to *sent* at once, so that it is known whatever interrupts;
-        returned are the runs whose message is at fault, and why.
-        """
 
 
 class Loop:
     """One scheduler's work, a turn at a time.
 
     *register* reconciles code and table once more; it is called while a live scheduler keeps a
-    routine that this one no longer declares.
+    routine that this one no longer declares. *on_worker_lost* tells what it knows of a task, see
+    `store.sweeps`.
     """
 
     def __init__(
@@ -57,6 +51,7 @@ class Loop:
         settings: Settings,
         clock: Clock,
         register: Callable[[], bool],
+        on_worker_lost: OnWorkerLost,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -68,6 +63,10 @@ class Loop:
         self._register_again = False
         #: Published, and not yet known as such to the ledger.
         self.published: list[UUID] = []
+        self._housekeeping = housekeeping.Housekeeping(
+            store, publisher, settings, clock, on_worker_lost
+        )
+        self._told = Lateness()
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
         self._streak: _Streak | None = None
@@ -82,24 +81,44 @@ class Loop:
 
     def turn(self) -> float:
         """Do what there is to do now; returns the seconds to wait before the next turn."""
+        self._told.begin(self._clock.monotonic())
         try:
-            return self._turn()
+            seconds = self._turn()
         except BaseException:
             # What comes late while something is wrong is late, and no backlog of our own.
             self._streak = None
+            self._housekeeping.interrupt()
             raise
+        self._told.wait(self._clock.monotonic(), seconds)
+        return seconds
 
     def _turn(self) -> float:
-        self._beat()
+        if self._beat():
+            self._housekeeping.begin_round()
         view = self._look()
-        if not self._publisher.ready():
+        ready = self._publisher.ready()
+        seconds = self._dispatch(view, ready=ready)
+        if view is None:
+            return seconds
+        busy = seconds <= 0
+        if self._housekeeping.turn(view.now, busy=busy, ready=ready) or busy:
+            return 0.0
+        # What is due next was seen before that.
+        return max(0.0, seconds - (self._clock.monotonic() - self._looked_at))
+
+    def _dispatch(self, view: View | None, *, ready: bool) -> float:
+        """Do what is due; returns the seconds until something is again."""
+        if not ready:
             self._settle()
             return PROBE_SECONDS
         if view is not None and self._may_rescue(view):
             return self._rescue()
+        if view is not None and view.to_release and self._release():
+            return self._claim(None)
         if view is None or self.published or view.to_claim:
             return self._claim(view)
         self._streak = None
+        self._told.note(timedelta(0))
         return self._seconds_until_next(view)
 
     def _look(self) -> View | None:
@@ -138,7 +157,10 @@ class Loop:
     def _decide(self, streak: _Streak, routine: Routine, now: datetime) -> due.Decision:
         streak.since = streak.since or now
         limits = due.Limits(self._grace, self._settings.scheduler_catch_up_limit, streak.since)
-        return due.decide(routine, now, limits)
+        decision = due.decide(routine, now, limits)
+        if decision.occurrences or decision.missed:
+            self._housekeeping.decided(routine, now)
+        return decision
 
     def _rescue(self) -> float:
         began = self._clock.monotonic()
@@ -156,6 +178,15 @@ class Loop:
         self._publish(rescued.claimed, began)
         return 0.0
 
+    def _release(self) -> bool:
+        """Let go runs that waited for the run before them; whether there were any."""
+        began = self._clock.monotonic()
+        released = self._store.release(limit=self._settings.scheduler_batch_size)
+        for run, state, reason in released.ended:
+            logger.warning("routines: run %s is %s: %s", run, state.value, reason)
+        self._publish(released.claimed, began)
+        return bool(released.claimed or released.ended)
+
     def _publish(self, claimed: Sequence[Claimed], since: float) -> None:
         if not claimed:
             return
@@ -172,19 +203,29 @@ class Loop:
             self.published.clear()
         self._streak = None
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Whether it was time for one."""
         if self._clock.monotonic() < self._beat_at:
-            return
+            return False
         self._beat_at = self._clock.monotonic() + HEARTBEAT_SECONDS
         known = self._store.beat(self._lateness)
         self._lateness = timedelta(0)
         if self._register_again or not known:
             self._register_again = self._register()
+        return True
 
     def _note_lateness(self, batch: Batch) -> None:
-        for held in batch.claimed:
-            if held.routine is not None and held.routine.next_run_at is not None:
-                self._lateness = max(self._lateness, batch.now - held.routine.next_run_at)
+        # An order by hand for yesterday is not late.
+        late = [
+            batch.now - held.routine.next_run_at
+            for held in batch.claimed
+            if held.routine is not None
+            and held.routine.next_run_at is not None
+            and held.run.cause is not Cause.MANUAL
+        ]
+        if late:
+            self._lateness = max(self._lateness, *late)
+            self._told.note(max(late))
 
     def _may_rescue(self, view: View) -> bool:
         oldest = view.oldest_claim_at
@@ -197,6 +238,9 @@ class Loop:
             self._settings.scheduler_sync_every,
             self._beat_at - self._clock.monotonic(),
         ]
+        if view.waiting:
+            # The end that it waits for may not be heard: while it is being written, say.
+            seconds.append(LOOK_SECONDS)
         if view.next_run_at is not None:
             seconds.append((view.next_run_at - view.now).total_seconds())
         if view.oldest_claim_at is not None:

@@ -1,4 +1,4 @@
-"""What becomes of a run that was claimed and, for whatever reason, not published: pure."""
+"""What becomes of a run that got stuck: claimed and not published, or sent and not begun: pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def judge(run: Stranded, now: datetime, misfire_grace: timedelta) -> Verdict:
     It runs only while its routine is there and active (an order by hand excepted, and the last
     run of a routine that is over and turned inactive with it), and ends ``missed`` at the
     earliest of its ``expires``, its routine's next occurrence (once it is later than the grace,
-    and unless all are to be caught up) and 24 hours.
+    and unless all are to be caught up) and 24 hours. One that ends, however, is not counted in
+    ``total_run_count``.
     """
     by_hand = run.cause in (Cause.MANUAL, Cause.BACKFILL)
     if not by_hand and not (run.present and (run.active or run.over)):
@@ -75,17 +76,72 @@ def judge(run: Stranded, now: datetime, misfire_grace: timedelta) -> Verdict:
     return Verdict()
 
 
-def expiry(scheduled_for: datetime, options: Mapping[str, Any]) -> datetime | None:
+@dataclass(frozen=True)
+class Unbegun:
+    """A run whose message the broker has, and which nobody has begun since it was sent, or since
+    its retry was due."""
+
+    since: datetime
+    claimed_at: datetime
+    options: Mapping[str, Any]
+    publish_attempts: int
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a run may be unbegun until it is sent again (zero: never), and until it is lost."""
+
+    redeliver_after: timedelta
+    unstarted_after: timedelta
+
+    @property
+    def shortest(self) -> timedelta:
+        """An age below which nothing is done."""
+        return min(self.redeliver_after or self.unstarted_after, self.unstarted_after)
+
+
+def judge_unbegun(
+    run: Unbegun, now: datetime, patience: Patience, *, redelivers: bool
+) -> Verdict | None:
+    """Send it again, or end it ``lost``; None: neither yet.
+
+    *redelivers*: a worker that is given its message twice runs it once. It is sent again each time
+    that its age has doubled, as its message may well be waiting in a long queue; and not before
+    the ``countdown`` or ``eta`` that it was sent with.
+    """
+    expires = expiry(run.claimed_at, run.options)
+    if expires is not None and expires <= now:
+        # Its worker, if there is one, is left some time to say so.
+        over = now - max(expires, run.since) >= patience.shortest
+        return Verdict(State.LOST, "expired before it was begun") if over else None
+    age = now - max(run.since, not_before(run.claimed_at, run.options) or run.since)
+    if age >= patience.unstarted_after:
+        return Verdict(State.LOST, f"nobody began it for {age.total_seconds():.0f} s")
+    doubled = 2 ** min(max(run.publish_attempts, 1) - 1, 30)
+    waited = patience.redeliver_after and age >= patience.redeliver_after * doubled
+    return Verdict() if redelivers and waited else None
+
+
+def expiry(since: datetime, options: Mapping[str, Any]) -> datetime | None:
     """When the option ``expires`` (seconds, or an ISO 8601 instant) makes a run worthless."""
-    expires = options.get("expires")
-    if isinstance(expires, (int, float)) and not isinstance(expires, bool):
+    return _instant(since, options.get("expires"))
+
+
+def not_before(since: datetime, options: Mapping[str, Any]) -> datetime | None:
+    """Until when the options ``countdown`` (seconds) or ``eta`` put a run off."""
+    put_off = options.get("countdown") or options.get("eta")
+    return _instant(since, put_off)
+
+
+def _instant(since: datetime, value: Any) -> datetime | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
-            return scheduled_for + timedelta(seconds=expires)
+            return since + timedelta(seconds=value)
         except (OverflowError, ValueError):  # past the year 9999; not a number
             return None
-    if isinstance(expires, str):
+    if isinstance(value, str):
         try:
-            instant = datetime.fromisoformat(expires.replace("Z", "+00:00"))
+            instant = datetime.fromisoformat(value.replace("Z", "+00:00"))
         except ValueError:
             return None
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -19,6 +19,10 @@ RUN_NAMESPACE = UUID("5a1d0f0e-5f5b-5c7e-9a1c-3d1f6f1f7c21")
 #: ISO 8601 in UTC.
 HEADER = "routine_run"
 
+#: The header of a message that may be the second of its run: sent once more by a scheduler, or put
+#: back by a worker; its value is true.
+AGAIN = "routine_run_again"
+
 #: Options that a row may not carry: the kit sets them, or they would not survive JSON.
 REFUSED_OPTIONS = frozenset({"task_id", "producer", "connection", "publisher"})
 

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from celery import Celery
 from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import migrations, registrar
-from .clock import DATABASE, Clock
-from .config import Settings, shown_url, zone_name
-from .dispatch import Publisher, RunEntry
+from .clock import DATABASE, Clock, pause
+from .config import Settings, shown_url
+from .dispatch import RunEntry
 from .errors import KitError, SettingsError
-from .loop import Loop
-from .outage import Outage
-from .reconcile import Plan
-from .store import Presence, Store
-from .store.connections import MIGRATION_TIMEOUT, deadline, engine_for, wait_in_python
+from .outage import STEP_SECONDS, Outage
+from .running import FAREWELL_SECONDS, Running
+from .store import Store
+from .store.connections import reaches, wait_in_python
 from .store.faults import Fault, kind_of
-from .wakeups import Wakeups, wakeups_for
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +34,8 @@ FAULT_SECONDS = 5.0
 RACE_SECONDS = 0.05
 #: Seconds after which races that are lost again and again are told.
 RACES_SECONDS = 5.0
-#: Seconds that SQLite waits for a lock before the turn is tried anew: SIGTERM has to wait as well.
-LOCK_SECONDS = 0.5
-#: Seconds that the farewell of a clean stop may take.
-FAREWELL_SECONDS = 1.0
+#: Longest turn without a word to Celery, while there is nothing to be done.
+TURN_SECONDS = 5.0
 
 
 class RoutineScheduler(Scheduler):  # type: ignore[misc]
@@ -62,9 +54,9 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         _refuse(app, self.settings)
         max_interval = kwargs.pop("max_interval", None) or self.settings.scheduler_max_interval
         self._clock = clock
-        self._made: _Running | None = None
-        self._running: _Running | None = None
-        self._database = Outage("the database", clock)
+        self._made: Running | None = None
+        self._running: Running | None = None
+        self._database = Outage("the database", clock, self._reaches_database)
         self._races_since: float | None = None
         super().__init__(app, *args, max_interval=max_interval, **kwargs)
 
@@ -90,6 +82,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         return 0
 
     def _turn(self) -> float:
+        if self._database.lasts and not self._database.answered():
+            return TURN_SECONDS
         try:
             running = self._running or self._start()
             seconds = running.loop.turn()
@@ -110,7 +104,11 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
             logger.debug("routines: %s; trying again", error)
             return RACE_SECONDS
         if kind is not Fault.OTHER:
-            return self._database.goes_on(error)
+            # Without the statement, which is not at fault.
+            self._database.goes_on(getattr(error, "orig", None) or error)
+            if self._running is not None:
+                self._running.wakeups.forget()
+            return TURN_SECONDS
         logger.error("routines: a turn failed, going on in %g s", FAULT_SECONDS, exc_info=error)
         if self._made is not None:
             # After a fail-over, say, the connection may be to a server that only reads.
@@ -123,21 +121,29 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         self._races_since = self._races_since or now
         return now - self._races_since > RACES_SECONDS
 
-    def _start(self) -> _Running:
+    def _start(self) -> Running:
         """Connect, bring the tables up to date, listen, reconcile."""
         _obey_sigterm()
         wait_in_python()
         # Made once: a start that fails leaves a connection that listens, and is begun again.
-        self._made = self._made or _Running(self.app, self.settings, self._clock, self)
+        self._made = self._made or Running(
+            self.app, self.settings, self._clock, self.apply_entry, self.Producer
+        )
         self._made.begin()
         self._running = self._made
         return self._made
 
+    def _reaches_database(self) -> bool:
+        url = self.settings.scheduler_db_uri
+        return url is not None and reaches(url)
+
     def _wait(self, seconds: float) -> None:
         if seconds <= 0:
             return
-        if self._running is None:
-            threading.Event().wait(seconds)
+        if self._database.lasts:
+            self._database.wait(seconds)
+        elif self._running is None:
+            pause(seconds)
         else:
             self._running.wakeups.wait(seconds)
 
@@ -151,7 +157,9 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         store, published = self._running.farewell_store, list(self._running.loop.published)
         farewell = threading.Thread(target=_say_farewell, args=(store, published), daemon=True)
         farewell.start()
-        farewell.join(FAREWELL_SECONDS)
+        until = self._clock.monotonic() + FAREWELL_SECONDS
+        while farewell.is_alive() and self._clock.monotonic() < until:
+            pause(STEP_SECONDS)
         if farewell.is_alive():
             logger.info("routines: stopped without a farewell: the database does not answer")
 
@@ -169,65 +177,6 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         the middle of a statement of ours."""
 
 
-class _Running:
-    """What a scheduler has once it is connected."""
-
-    def __init__(
-        self, app: Celery, settings: Settings, clock: Clock, scheduler: RoutineScheduler
-    ) -> None:
-        url = settings.scheduler_db_uri
-        if url is None:
-            raise SettingsError(["scheduler_db_uri is missing"])
-        self._app, self._settings, self._timezone = app, settings, zone_name(app)
-        self._plan: Plan | None = None
-        engine = engine_for(url, "scheduler", lock_seconds=LOCK_SECONDS)
-        me = Presence(uuid4(), settings.scheduler_namespace, socket.gethostname(), os.getpid())
-        self.store = Store(
-            engine,
-            me,
-            timezone=self._timezone,
-            clock=clock,
-            allowed_tasks=settings.scheduler_allowed_tasks,
-        )
-        #: On a connection of its own: a stop may leave the other one in any state.
-        self.farewell_store = Store(
-            engine_for(url, "farewell", lock_seconds=LOCK_SECONDS), me, clock=clock
-        )
-        self.migrating_engine = engine_for(url, "migrations", statement_timeout=MIGRATION_TIMEOUT)
-        self.wakeups: Wakeups = wakeups_for(
-            engine, engine_for(url, "listener"), notify=settings.scheduler_notify
-        )
-        self.publisher = Publisher(
-            app,
-            scheduler.apply_entry,
-            clock,
-            patience=timedelta(seconds=settings.scheduler_rescue_after) / 2,
-            producer_class=scheduler.Producer,
-        )
-        self.loop = Loop(self.store, self.publisher, settings, clock, self._register)
-
-    def _register(self) -> bool:
-        """Whether a live scheduler keeps a routine that this one no longer declares."""
-        self._plan = registrar.register(
-            self._app, self.store, self._settings, self._timezone, self._plan
-        )
-        return bool(self._plan.held)
-
-    def begin(self) -> None:
-        if self._settings.create_table:
-            with deadline(MIGRATION_TIMEOUT):
-                done = migrations.migrate(self.migrating_engine)
-            self.migrating_engine.dispose()
-            if done:
-                logger.info("routines: %s", done)
-        else:
-            migrations.verify(self.store.engine)
-        # First listen, then look: what is committed in between is heard of.
-        self.wakeups.listen()
-        self.loop.begin()
-        logger.info("routines: ready; changes are heard of by %s", self.wakeups.how)
-
-
 def _let_go(error: BaseException) -> None:
     """Drop what the frames of a statement that was cut short still hold: on SQLite, the lock."""
     cause: BaseException | None = error
@@ -237,11 +186,15 @@ def _let_go(error: BaseException) -> None:
 
 
 def _say_farewell(store: Store, published: Sequence[UUID]) -> None:
-    try:
-        with deadline(FAREWELL_SECONDS):
+    while True:
+        try:
             store.leave(published)
-    except SQLAlchemyError as error:
-        logger.info("routines: stopped without a farewell: %s", error)
+        except SQLAlchemyError as error:
+            if kind_of(error) is Fault.TRANSIENT:
+                pause(RACE_SECONDS)
+                continue
+            logger.info("routines: stopped without a farewell: %s", error)
+        return
 
 
 def _refuse(app: Celery, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from celery.exceptions import Reject
 from celery.local import Proxy
 from celery.utils.functional import head_from_fun
 
-from . import aio, declarations, entries, history
+from . import aio, declarations, entries, heartbeats, history, requests
 from .config import Settings
 from .errors import DeclarationError
 
@@ -32,8 +32,8 @@ class SyncTask(Task):  # type: ignore[misc]
     """
 
     abstract = True
-    Request = "celery_sqlalchemy_kit.history:RunRequest"
-    #: For runs alone, see `history.RunRequest`; set by a subclass it holds for every message.
+    Request = "celery_sqlalchemy_kit.requests:RunRequest"
+    #: For runs alone, see `requests.RunRequest`; set by a subclass it holds for every message.
     acks_late = True
     autoretry_for: tuple[type[BaseException], ...] = (Exception,)
     dont_autoretry_for: tuple[type[BaseException], ...] = ()
@@ -49,6 +49,10 @@ class SyncTask(Task):  # type: ignore[misc]
     kwargs: ClassVar[Mapping[str, Any]] = {}
     options: ClassVar[Mapping[str, Any]] = {}
 
+    #: What becomes of a run whose worker dies in the middle of it: it is ``"lost"``, or begins
+    #: ``"again"``, for tasks that may be cut off anywhere and repeated.
+    on_worker_lost = "lost"
+
     #: Tells `history` that ``before_start`` begins the run.
     begins_its_runs = True
     #: What ``track_started`` was; see `bind`.
@@ -61,6 +65,11 @@ class SyncTask(Task):  # type: ignore[misc]
         cls.__bound__ = False
         cls._take_coroutine()
         entries.check(vars(cls), f"task {declarations.title(cls)!r}")
+        if cls.on_worker_lost not in ("lost", "again"):
+            raise DeclarationError(
+                f"task {declarations.title(cls)!r}: on_worker_lost is 'lost' or 'again', "
+                f"not {cls.on_worker_lost!r}"
+            )
         cls._begin_before_start()
         if cls._is_declaration():
             declarations.declare(cls)
@@ -274,4 +283,5 @@ def _track_start(task: SyncTask) -> None:
 
 
 SyncTask._begin_before_start()  # noqa: SLF001  its subclasses do so when they are defined
-history.connect()
+for _each in (history, requests, heartbeats):
+    _each.connect()

@@ -11,7 +11,7 @@ Triggers keep the database's own clock, so begin near the real present where edi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,18 +26,20 @@ from .routines import Declared, Run, State
 from .store import Claimed, Presence, Store
 from .store.connections import make_engine
 from .store.ledger import Begun, Ledger
+from .store.sweeps import Again
 
 __all__ = ["ManualBeat", "SettableClock"]
 
 
 class Recorder:
-    """A publisher that keeps what it is given.
+    """A publisher that keeps what it is given: ``sent``, and ``again`` what is sent once more.
 
     ``away``: the broker cannot be reached. ``fails``: tasks whose messages are at fault.
     """
 
     def __init__(self) -> None:
         self.sent: list[Run] = []
+        self.again: list[Again] = []
         self.away = False
         self.fails: set[str] = set()
 
@@ -51,6 +53,8 @@ class Recorder:
         for held in () if self.away else claimed:
             if held.run.task in self.fails:
                 faults.append((held.run, "at fault"))
+            elif isinstance(held, Again):
+                self.again.append(held)
             else:
                 self.sent.append(held.run)
                 sent.append(held.run.id)
@@ -61,6 +65,7 @@ class ManualBeat:
     """One scheduler, moved by hand.
 
     *declared* is what the code is taken to declare, *known_tasks* what it knows besides;
+    *on_worker_lost* is what it knows of tasks that begin their runs: ``lost`` or ``again`` by name.
     *settings* are those of `Settings`, by name.
     """
 
@@ -71,6 +76,7 @@ class ManualBeat:
         declared: Iterable[Declared] = (),
         *,
         known_tasks: Iterable[str] = (),
+        on_worker_lost: Mapping[str, str] | None = None,
         timezone: str = "UTC",
         **settings: Any,
     ) -> None:
@@ -88,7 +94,10 @@ class ManualBeat:
             allowed_tasks=self.settings.scheduler_allowed_tasks,
         )
         self.publisher = Recorder()
-        self.loop = Loop(self.store, self.publisher, self.settings, clock, self._register)
+        tasks = dict(on_worker_lost or {})
+        self.loop = Loop(
+            self.store, self.publisher, self.settings, clock, self._register, tasks.get
+        )
 
     def _register(self) -> bool:
         plan = self.store.reconcile(

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from .clock import pause
 from .migrations.triggers import CHANNEL
+from .store.watchdog import leave_alone
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ class Wakeups(Protocol):
     def wait(self, seconds: float) -> None:
         """Return after a change, or after *seconds*, or earlier without a reason."""
 
+    def forget(self) -> None:
+        """The database was away: what hears over a connection of its own needs a new one."""
+
 
 class Polling:
     """Nobody calls: wait at most a second, so that the table is looked at again."""
@@ -42,7 +47,10 @@ class Polling:
         """Nothing to do."""
 
     def wait(self, seconds: float) -> None:
-        time.sleep(max(0.0, min(seconds, POLL_SECONDS)))
+        pause(min(seconds, POLL_SECONDS))
+
+    def forget(self) -> None:
+        """Nothing to do."""
 
 
 class DataVersion:
@@ -68,7 +76,10 @@ class DataVersion:
             if version not in (None, self._seen):
                 self._seen = version
                 return
-            time.sleep(min(left, SQLITE_SECONDS))
+            pause(min(left, SQLITE_SECONDS))
+
+    def forget(self) -> None:
+        """Nothing to do: it hears over the connection that also claims."""
 
     def _version(self) -> int | None:
         """None: it cannot be had now, as while somebody else has locked the whole file."""
@@ -101,6 +112,7 @@ class Notifications:
             driver = self._pooled.driver_connection
             driver.autocommit = True
             driver.cursor().execute(f"LISTEN {CHANNEL}")
+            leave_alone(self._pooled)
         except (SQLAlchemyError, self._error()) as error:
             self._lose(error)
         else:
@@ -122,6 +134,11 @@ class Notifications:
         except (self._error(), OSError, ValueError) as error:
             self._lose(error)
 
+    def forget(self) -> None:
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None:
+            pooled.invalidate()
+
     def _error(self) -> type[Exception]:
         return self._engine.dialect.dbapi.Error  # type: ignore[union-attr]
 
@@ -129,9 +146,7 @@ class Notifications:
         if not self._deaf:
             logger.warning("routines: no LISTEN, changes are polled for: %s", error)
         self._deaf = True
-        pooled, self._pooled = self._pooled, None
-        if pooled is not None:
-            pooled.invalidate()
+        self.forget()
 
 
 def _notified(driver: Any) -> bool:

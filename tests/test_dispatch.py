@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import socket
 import threading
+import time
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
 from kombu.transport import memory
+from proxy import Proxy, address_of
 from servers import free_port, wait_for
 
 from celery_sqlalchemy_kit import schedules
+from celery_sqlalchemy_kit.broker import BROKER_SECONDS
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
-from celery_sqlalchemy_kit.dispatch import HEADER, PROBE_SECONDS, Publisher
-from celery_sqlalchemy_kit.routines import Cause, Routine, Run
+from celery_sqlalchemy_kit.dispatch import PROBE_SECONDS, Publisher
+from celery_sqlalchemy_kit.routines import HEADER, Cause, Routine, Run
 from celery_sqlalchemy_kit.store import Claimed
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -32,75 +33,6 @@ PATIENCE = timedelta(seconds=5)
 
 def add(x=0, y=0):
     return x + y
-
-
-class Gate:
-    """A way through to a server that a test can close, or leave without answers."""
-
-    def __init__(self, upstream):
-        #: The server: host and port, or the path of a socket.
-        self._upstream = upstream
-        self.port = free_port()
-        #: Whether an answer is being kept back.
-        self.holds = False
-        self._listener = None
-        self._ends = []
-        self._answers = threading.Event()
-        self._answers.set()
-        self.open()
-
-    def open(self):
-        """Let everything through."""
-        self._answers.set()
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def shut(self):
-        """Cut every connection and refuse new ones."""
-        self._close(self._listener)
-        while self._ends:
-            self._close(self._ends.pop())
-        self._answers.set()
-
-    def mute(self):
-        """Keep every connection, take new ones and what they send, and answer nothing."""
-        self._answers.clear()
-
-    def _accept(self, listener):
-        with contextlib.suppress(OSError):
-            while True:
-                near = listener.accept()[0]
-                family = socket.AF_UNIX if isinstance(self._upstream, str) else socket.AF_INET
-                far = socket.socket(family)
-                self._ends += [near, far]
-                far.connect(self._upstream)
-                for pair, held in (((near, far), False), ((far, near), True)):
-                    threading.Thread(target=self._pump, args=(*pair, held), daemon=True).start()
-
-    def _pump(self, source, sink, held):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if held and not self._answers.is_set():
-                    self.holds = True
-                    self._answers.wait()
-                sink.sendall(data)
-        for end in (source, sink):
-            self._close(end)
-
-    @staticmethod
-    def _close(end):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-        end.close()
-
-
-@contextlib.contextmanager
-def gate_to(upstream):
-    gate = Gate(upstream)
-    try:
-        yield gate
-    finally:
-        gate.shut()
 
 
 class Published(NamedTuple):
@@ -357,12 +289,10 @@ def test_what_a_hook_swallows_counts_as_unsent(beat, clock, monkeypatch):
 
 
 @pytest.fixture
-def redis_gate(redis_url):
-    address = urlsplit(redis_url)
-    with gate_to((address.hostname, address.port)) as gate:
-        # The password is that of a server that asks for none; it must not be shown all the same.
-        gate.url = redis_url.replace(f":{address.port}", f":{gate.port}")
-        yield gate
+def behind_proxy(redis_url):
+    """A proxy before Redis, and Redis's URL by way of it."""
+    with Proxy(address_of(redis_url)) as proxy:
+        yield proxy, proxy.through(redis_url)
 
 
 @pytest.fixture
@@ -375,46 +305,53 @@ def said(caplog):
     ]
 
 
-def test_a_broker_that_cannot_be_reached_is_said_once_probed_now_and_then_and_said_when_back(
-    beat, redis_gate, clock, said
-):
-    redis_gate.shut()
-    publisher = beat(redis_gate.url).publisher
+def back(publisher, clock):
+    """Let time pass until the broker is knocked at, and wait until it has answered."""
 
-    assert not publisher.ready()
-    redis_gate.open()
-    assert not publisher.ready(), "no probe before its time"
-    redis_gate.shut()
-    clock.advance(PROBE_SECONDS)
-    assert not publisher.ready()
-    redis_gate.open()
-    clock.advance(PROBE_SECONDS)
-    assert publisher.ready()
+    def ready():
+        clock.advance(PROBE_SECONDS)
+        return publisher.ready()
+
+    wait_for(ready, what="a broker that is back")
+
+
+def test_a_broker_that_cannot_be_reached_is_said_once_and_said_when_back(
+    beat, behind_proxy, clock, said
+):
+    proxy, url = behind_proxy
+    proxy.refuse()
+    publisher = beat(url).publisher
+
+    for _ in range(8):
+        assert not publisher.ready()
+        clock.advance(PROBE_SECONDS)
+    proxy.resume()
+    back(publisher, clock)
     assert publisher.ready()
 
     assert 2 == len(said())
-    assert f"127.0.0.1:{redis_gate.port}" in said()[0]
+    assert f"127.0.0.1:{proxy.port}" in said()[0]
     assert "cannot be reached, nothing is claimed" in said()[0]
-    assert "the broker is back after 2 s" in said()[1]
+    assert "the broker is back after " in said()[1]
 
 
 def test_a_broker_that_goes_away_within_a_batch_is_said_once_and_no_run_is_at_fault(
-    beat, redis_gate, redis_url, clock, said
+    beat, behind_proxy, redis_url, clock, said
 ):
     import redis
 
-    sending = beat(redis_gate.url, task_publish_retry=False)
+    proxy, url = behind_proxy
+    sending = beat(url)
     assert 1 == len(sending.publish([held()], clock.monotonic()).sent)
-    redis_gate.shut()
+    proxy.refuse()
 
     published = sending.publish([held(), held(), held()], clock.monotonic())
 
     assert ((), ()) == (published.sent, published.faults)
     assert not sending.publisher.ready()
     assert 1 == len(said())
-    redis_gate.open()
-    clock.advance(PROBE_SECONDS)
-    assert sending.publisher.ready()
+    proxy.resume()
+    back(sending.publisher, clock)
     again = held()
     assert (again.run.id,) == sending.publish([again], clock.monotonic()).sent
     assert 2 == len(said())
@@ -422,6 +359,110 @@ def test_a_broker_that_goes_away_within_a_batch_is_said_once_and_no_run_is_at_fa
         ids = [json.loads(each)["headers"]["id"] for each in client.lrange("celery", 0, -1)]
     assert str(again.run.id) == ids[0]
     assert 2 == len(ids)
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["at once", "one by one"])
+def test_a_broker_that_hangs_within_a_batch_is_given_up_before_long_and_tried_once(
+    beat, behind_proxy, clock, said, hooked
+):
+    proxy, url = behind_proxy
+    # A policy of the app's must not multiply the deadline.
+    sending = beat(url, task_publish_retry=True, task_publish_retry_policy={"max_retries": 9})
+    with after_task_publish_is_listened_to() if hooked else nullcontext():
+        assert 1 == len(sending.publish([held()], clock.monotonic()).sent)
+        proxy.hang()
+
+        began = time.monotonic()
+        published = sending.publish([held(), held(), held()], clock.monotonic())
+
+    assert BROKER_SECONDS <= time.monotonic() - began < 2 * BROKER_SECONDS
+    assert ((), ()) == (published.sent, published.faults)
+    assert 1 == len(said())
+    proxy.resume("dead")
+    back(sending.publisher, clock)
+    assert 1 == len(sending.publish([held()], clock.monotonic()).sent)
+
+
+@contextmanager
+def after_task_publish_is_listened_to():
+    def hear(**_):
+        pass
+
+    signals.after_task_publish.connect(hear)
+    yield
+    signals.after_task_publish.disconnect(hear)
+
+
+def test_nobody_waits_for_a_broker_that_hangs_while_it_is_knocked_at(
+    beat, behind_proxy, clock, said
+):
+    proxy, url = behind_proxy
+    proxy.refuse()
+    publisher = beat(url).publisher
+    assert not publisher.ready()
+    proxy.resume()
+    proxy.hang()
+
+    began = time.monotonic()
+    for _ in range(8):
+        clock.advance(PROBE_SECONDS)
+        assert not publisher.ready()
+    assert time.monotonic() - began < BROKER_SECONDS
+
+    proxy.resume("dead")
+    back(publisher, clock)
+
+
+def test_an_idle_connection_that_was_cut_is_no_outage(beat, behind_proxy, clock, said):
+    proxy, url = behind_proxy
+    sending = beat(url)
+    sending.publish([held()], clock.monotonic())
+
+    proxy.cut()
+
+    assert 1 == len(sending.publish([held()], clock.monotonic()).sent)
+    assert [] == said()
+
+
+def test_deadlines_that_the_user_has_set_for_the_broker_stay(beat, redis_url):
+    theirs = {"socket_timeout": 7.5}
+    publisher = beat(redis_url, broker_transport_options=theirs).publisher
+    assert publisher.ready()
+
+    options = publisher._connection.transport_options
+    assert (7.5, BROKER_SECONDS) == (options["socket_timeout"], options["socket_connect_timeout"])
+    assert {"socket_timeout": 7.5} == theirs
+
+
+@pytest.mark.parametrize("task", ["add", "elsewhere"])
+def test_what_is_told_in_seconds_counts_from_the_claim_whatever_this_machine_takes_for_now(
+    beat, received, clock, task
+):
+    sending = beat()
+    long_ago = NOON - timedelta(minutes=7)
+    run = held(task, claimed_at=long_ago, options={"countdown": 30, "expires": 90.5})
+
+    sending.publish([run], clock.monotonic())
+
+    ((properties, headers, _),) = received(sending.app)
+    assert long_ago + timedelta(seconds=30) == datetime.fromisoformat(headers["eta"])
+    assert long_ago + timedelta(seconds=90.5) == datetime.fromisoformat(headers["expires"])
+    assert "90500" == properties["expiration"], "the broker's own deadline counts from now"
+
+
+def test_a_tasks_own_expiry_counts_from_the_claim_too_and_instants_stay_as_they_are(
+    beat, received, clock
+):
+    sending = beat()
+    sending.app.tasks["add"].expires = 60
+    at = "2031-02-03T04:05:06+00:00"
+
+    sending.publish([held(), held(options={"expires": at, "eta": at})], clock.monotonic())
+
+    (_, first, _), (_, second, _) = received(sending.app)
+    assert CLAIMED_AT + timedelta(seconds=60) == datetime.fromisoformat(first["expires"])
+    assert first["eta"] is None
+    assert [at, at] == [second["expires"], second["eta"]]
 
 
 def test_the_password_of_the_broker_is_not_shown(beat, clock, said):
@@ -433,10 +474,11 @@ def test_the_password_of_the_broker_is_not_shown(beat, clock, said):
     assert "hunter2" not in said()[0]
 
 
-def test_closing_takes_no_answer_of_the_broker_and_may_be_repeated(beat, redis_gate, clock):
-    sending = beat(redis_gate.url)
+def test_closing_takes_no_answer_of_the_broker_and_may_be_repeated(beat, behind_proxy, clock):
+    proxy, url = behind_proxy
+    sending = beat(url)
     sending.publish([held()], clock.monotonic())
-    redis_gate.mute()
+    proxy.hang()
 
     closing = threading.Thread(
         target=lambda: (sending.publisher.close(), sending.publisher.close())

@@ -3,33 +3,47 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from billiard.einfo import ExceptionInfo
 from celery import Celery, signals, states
-from celery.app.trace import build_tracer
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Ignore, Reject, Terminated, WorkerLostError
-from celery.worker.request import create_request_cls
+from celery.exceptions import Ignore, Reject
 from servers import wait_for
+from sqlalchemy.engine import Engine
+from traced import Runs, header, raises, state_of, trace, waiting
 
-from celery_sqlalchemy_kit import AsyncTask, SyncTask, dispatch, history, tables
+from celery_sqlalchemy_kit import AsyncTask, SyncTask, book, dispatch, history, tables
 from celery_sqlalchemy_kit.clock import UTC
-from celery_sqlalchemy_kit.store.connections import engine_for, make_engine
+from celery_sqlalchemy_kit.signals import task_lost
 from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
 
 
 @pytest.fixture
-def engine(sqlite):
-    engine = make_engine(sqlite)
-    tables.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-    engine_for(sqlite, "ledger").dispose()
+def sqlite(tmp_path):
+    """In a directory of its own, which can go away."""
+    (tmp_path / "disk").mkdir()
+    return sa.engine.URL.create("sqlite", database=str(tmp_path / "disk" / "routines.db"))
+
+
+@pytest.fixture
+def runs(sqlite):
+    runs = Runs(sqlite)
+    yield runs
+    runs.close()
+
+
+@pytest.fixture
+def store_run(runs):
+    return runs.store
+
+
+@pytest.fixture
+def stored(runs):
+    return runs.read
 
 
 @pytest.fixture
@@ -43,33 +57,6 @@ def app(sqlite):
     )
     yield app
     app.close()
-
-
-@pytest.fixture
-def store_run(engine):
-    def store(state="sent", **values):
-        run_id = uuid4()
-        values = {"id": run_id, "routine_id": uuid4(), "routine_name": "r", "task": "r"} | values
-        with engine.begin() as connection:
-            connection.execute(
-                sa.insert(tables.runs).values(
-                    scheduled_for=datetime.now(UTC), cause="schedule", state=state, **values
-                )
-            )
-        return run_id
-
-    return store
-
-
-@pytest.fixture
-def stored(engine):
-    def read(run_id):
-        with engine.connect() as connection:
-            return connection.execute(
-                sa.select(tables.runs).where(tables.runs.c.id == UUID(str(run_id)))
-            ).one()
-
-    return read
 
 
 @pytest.fixture
@@ -89,38 +76,8 @@ def task(app, calls):
     return app.tasks[task.name]
 
 
-def header(age=timedelta(0)):
-    return {history.HEADER: (datetime.now(UTC) - age).isoformat()}
-
-
-def trace(task, run_id, does=None, headers=None, retries=0, **request):
-    """Run *task* with Celery's own tracer, as a worker does for the message of a run."""
-    request = {
-        "id": str(run_id),
-        "task": task.name,
-        "retries": retries,
-        "hostname": "celery@here",
-        "delivery_info": {"exchange": "", "routing_key": task.app.conf.task_default_queue},
-        **(header() if headers is None else headers),
-        **request,
-    }
-    tracer = build_tracer(task.name, task, app=task.app)
-    return tracer(str(run_id), (does,), {}, request)
-
-
-def state_of(traced):
-    return states.SUCCESS if traced.info is None else traced.info.state
-
-
 def nothing(*_):
     pass
-
-
-def raises(error):
-    def body():
-        raise error
-
-    return body
 
 
 def test_a_run_is_running_within_the_body_and_succeeded_after_it(task, store_run, stored, calls):
@@ -286,7 +243,7 @@ def test_the_start_is_tracked_if_the_setting_says_so(app, store_run):
     assert trace(app.tasks["tracked"], store_run()).retval["hostname"] == "celery@here"
 
 
-def test_a_run_without_a_row_is_run_with_a_warning(task, engine, calls, caplog):
+def test_a_run_without_a_row_is_run_with_a_warning(task, runs, calls, caplog):
     run_id = uuid4()
     assert state_of(trace(task, run_id)) == states.SUCCESS
     assert calls == [str(run_id)]
@@ -294,30 +251,28 @@ def test_a_run_without_a_row_is_run_with_a_warning(task, engine, calls, caplog):
 
 
 @pytest.mark.parametrize(
-    ("age", "runs"),
-    [
-        (history.RETENTION - timedelta(minutes=1), True),
-        (history.RETENTION + timedelta(minutes=1), False),
-    ],
+    ("age", "is_run"),
+    [(timedelta(hours=1, minutes=-1), True), (timedelta(hours=1, minutes=1), False)],
 )
 def test_a_run_without_a_row_is_dropped_once_it_may_have_been_pruned(
-    task, engine, calls, caplog, age, runs
+    app, task, runs, calls, caplog, age, is_run
 ):
+    app.conf.scheduler_keep_runs_for = 3600
     caplog.set_level(logging.INFO)
     trace(task, uuid4(), headers=header(age))
 
-    assert bool(calls) is runs
-    assert ("pruned" in caplog.text) is not runs
+    assert bool(calls) is is_run
+    assert ("pruned" in caplog.text) is not is_run
 
 
 @pytest.mark.parametrize("value", ["yes", "2020-13-45", 17, True])
-def test_a_run_without_a_row_whose_claim_has_no_readable_time_is_run(task, engine, calls, value):
+def test_a_run_without_a_row_whose_claim_has_no_readable_time_is_run(task, runs, calls, value):
     trace(task, uuid4(), headers={history.HEADER: value})
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize("value", ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00"])
-def test_the_time_of_a_claim_is_read_as_utc(task, engine, calls, value):
+def test_the_time_of_a_claim_is_read_as_utc(task, runs, calls, value):
     trace(task, uuid4(), headers={history.HEADER: value})
     assert calls == []
 
@@ -338,7 +293,7 @@ def test_an_eager_call_never_touches_the_ledger(task, store_run, stored, calls):
     assert (len(calls), stored(run_id).state) == (2, "sent")
 
 
-def test_a_run_whose_id_is_none_of_ours_is_run(task, engine, calls):
+def test_a_run_whose_id_is_none_of_ours_is_run(task, runs, calls):
     assert state_of(trace(task, "by-hand")) == states.SUCCESS
     assert calls == ["by-hand"]
 
@@ -354,67 +309,300 @@ def test_what_a_task_sends_is_not_part_of_its_run(app, task, store_run):
     assert [history.HEADER in each for each in sent] == [False]
 
 
+# The database away.
+
+
 @pytest.fixture
-def away(app):
-    """A database that is not there, and comes to be when it is called."""
-    url = app.conf.scheduler_db_uri
-    app.conf.scheduler_db_uri = "sqlite:////no/such/directory/routines.db"
-    yield lambda: setattr(history._book(app), "_url", sa.engine.make_url(url))
-    engine_for(sa.engine.make_url("sqlite:////no/such/directory/routines.db"), "ledger").dispose()
+def away(app, runs):
+    """The database is away until it is called."""
+    runs.go_away()
+    yield runs.come_back
+    book.book_of(app)._kept.clear()
 
 
 def test_without_the_database_tasks_run_and_one_outage_is_told_once(
-    task, store_run, calls, caplog, away
+    app, task, store_run, calls, caplog, away
 ):
     caplog.set_level(logging.INFO)
-    trace(task, store_run())
-    trace(task, store_run())
+    trace(task, uuid4())
+    trace(task, uuid4())
     assert len(calls) == 2
     assert caplog.text.count("the database cannot be reached") == 1
 
     away()
-    trace(task, store_run())
-    trace(task, store_run())
+    book.book_of(app).flush()
+    trace(task, uuid4())
+    trace(task, uuid4())
     assert caplog.text.count("can be reached again") == 1
 
 
-def test_a_run_that_began_while_the_database_was_away_is_recorded_at_its_end(
-    task, store_run, stored, calls, away
-):
-    run_id = store_run()
-    trace(task, run_id, lambda: away())
+@pytest.fixture
+def long_ago(monkeypatch):
+    """Makes what is recorded from now on look as old as that many seconds."""
 
-    assert (stored(run_id).state, stored(run_id).attempts) == ("succeeded", 1)
+    def ago(seconds):
+        from time import monotonic
+
+        fake = SimpleNamespace(monotonic=lambda: monotonic() + seconds)
+        monkeypatch.setattr(book, "time", fake)
+
+    return ago
+
+
+def test_what_ran_while_the_database_was_away_is_recorded_when_it_is_back_with_its_own_times(
+    app, task, runs, long_ago
+):
+    run_id = runs.store()
+    runs.go_away()
+    traced = trace(task, run_id, lambda: long_ago(60))
+    long_ago(300)
+    runs.come_back()
+    assert state_of(traced) == states.SUCCESS
+
+    wait_for(lambda: runs.read(run_id).state == "succeeded")
+    row, now = runs.read(run_id), datetime.now(UTC)
+    assert (row.attempts, row.worker) == (1, "celery@here")
+    assert timedelta(seconds=300) <= now - row.started_at < timedelta(seconds=330)
+    assert timedelta(seconds=240) <= now - row.finished_at < timedelta(seconds=270)
+    assert now - row.heartbeat_at < timedelta(seconds=30)
+
+
+def test_a_run_that_still_goes_on_when_the_database_is_back_is_running(task, runs, caplog):
+    """Begun late is better than never: it keeps other messages of the run from being run too."""
+    run_id = runs.store()
+    runs.go_away()
+
+    def body():
+        runs.come_back()
+        wait_for(lambda: runs.read(run_id).state == "running")
+
+    trace(task, run_id, body)
+    wait_for(lambda: runs.read(run_id).state == "succeeded")
+    assert runs.read(run_id).attempts == 1
     assert state_of(trace(task, run_id)) == states.IGNORED
 
 
-def test_a_run_that_another_began_meanwhile_is_left_to_it(task, store_run, stored, away):
-    run_id, other = store_run(), uuid4()
+def test_an_end_that_could_not_be_recorded_is_when_the_database_is_back(task, runs):
+    run_id = runs.store()
+    assert state_of(trace(task, run_id, runs.go_away)) == states.SUCCESS
+    runs.come_back()
+
+    wait_for(lambda: runs.read(run_id).state == "succeeded")
+
+
+def test_a_run_that_another_began_meanwhile_is_left_to_it_with_a_warning(task, runs, caplog):
+    run_id, other = runs.store(), uuid4()
+    runs.go_away()
 
     def body():
-        away()
-        ledger = history.Ledger.at(history._book(task.app)._url)
-        ledger.begin(run_id, other, retries=0, worker="other")
+        runs.come_back()
+        runs.change(state="running", attempt_id=other)
 
+    runs.engine.dispose()
     trace(task, run_id, body)
-    assert (stored(run_id).state, stored(run_id).attempt_id) == ("running", other)
+    wait_for(lambda: "another attempt has begun it" in caplog.text)
+    assert (runs.read(run_id).state, runs.read(run_id).attempt_id) == ("running", other)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"headers": header(routine_run_again=True)}, {"delivery_info": {"redelivered": True}}],
+)
+def test_a_message_that_may_be_the_second_is_put_back_until_the_database_answers(
+    app, task, store_run, calls, away, message
+):
+    traced = trace(task, uuid4(), **{"retries": 2, **message})
+
+    assert (state_of(traced), calls) == (states.IGNORED, [])
+    (copy,) = waiting(app)
+    assert (copy["retries"], bool(copy[history.AGAIN]), bool(copy[history.HEADER])) == (
+        2,
+        True,
+        True,
+    )
+    delay = datetime.fromisoformat(copy["eta"]) - datetime.now(UTC)
+    assert timedelta(seconds=5) < delay <= timedelta(seconds=10)
+    assert not book.book_of(app)._kept
+
+
+def test_without_a_ledger_a_message_that_may_be_the_second_is_dropped(app, task, calls, caplog):
+    caplog.set_level(logging.INFO)
+    app.conf.scheduler_db_uri = None
+    traced = trace(task, uuid4(), headers=header(routine_run_again=True))
+
+    assert (state_of(traced), calls, waiting(app)) == (states.IGNORED, [], [])
+    assert "dropped, as it may have begun before" in caplog.text
+
+
+def test_a_message_that_cannot_be_put_back_is_the_brokers_again(task, away, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(type(task), "apply_async", refuse)
+    traced = trace(task, uuid4(), headers=header(routine_run_again=True))
+
+    assert (state_of(traced), traced.info.retval.requeue) == (states.REJECTED, True)
+
+
+def test_a_repeated_message_without_a_row_is_dropped(task, runs, calls, caplog):
+    caplog.set_level(logging.INFO)
+    trace(task, uuid4(), headers=header(routine_run_again=True))
+
+    assert calls == []
+    assert "the database has no such run" in caplog.text
 
 
 def test_a_database_that_goes_away_within_the_body_leaves_the_tasks_result(
-    app, task, engine, store_run, caplog
+    app, task, runs, store_run, caplog
 ):
-    traced = trace(task, store_run(), lambda: tables.metadata.drop_all(engine) or "result")
+    def body():
+        tables.metadata.drop_all(runs.engine)
+        return "result"
+
+    traced = trace(task, store_run(), body)
+    book.book_of(app)._kept.clear()
 
     assert (state_of(traced), traced.retval) == (states.SUCCESS, "result")
     assert "the database cannot be reached" in caplog.text
 
 
-def test_an_end_that_comes_too_late_is_told(task, engine, store_run, stored, caplog):
+# A run whose worker may be dead.
+
+AGAIN = header(routine_run_again=True)
+
+
+@pytest.fixture
+def repeats(app, calls):
+    @app.task(base=SyncTask, bind=True, name="repeats", on_worker_lost="again")
+    def repeats(self, _):
+        calls.append(self.request.id)
+
+    return app.tasks[repeats.name]
+
+
+def running(runs, silent_for, **values):
+    beat = datetime.now(UTC) - timedelta(seconds=silent_for)
+    values = {
+        "attempt_id": uuid4(),
+        "attempts": 1,
+        "worker": "other",
+        "heartbeat_at": beat,
+    } | values
+    return runs.store("running", **values)
+
+
+def test_a_repeated_message_takes_the_run_of_a_dead_worker_over(repeats, runs, calls):
+    run_id = running(runs, silent_for=100)
+    assert state_of(trace(repeats, run_id, headers=AGAIN)) == states.SUCCESS
+
+    assert (runs.read(run_id).state, runs.read(run_id).attempts) == ("succeeded", 2)
+    assert calls == [str(run_id)]
+
+
+def test_a_repeated_message_waits_while_the_owner_beats(app, repeats, runs, calls, caplog):
+    caplog.set_level(logging.INFO)
+    run_id = running(runs, silent_for=80)
+    before = runs.read(run_id)
+    traced = trace(repeats, run_id, headers=AGAIN)
+
+    assert (state_of(traced), calls, runs.read(run_id)) == (states.IGNORED, [], before)
+    (copy,) = waiting(app)
+    assert (copy["id"], copy["retries"], bool(copy[history.AGAIN])) == (str(run_id), 0, True)
+    delay = datetime.fromisoformat(copy["eta"]) - datetime.now(UTC)
+    assert timedelta(seconds=20) < delay <= timedelta(seconds=30)
+    assert "its worker is alive" in caplog.text
+
+
+def test_a_first_message_of_a_running_run_is_dropped_whatever_its_owner(repeats, runs, calls):
+    run_id = running(runs, silent_for=100)
+    assert state_of(trace(repeats, run_id)) == states.IGNORED
+    assert (calls, runs.read(run_id).state) == ([], "running")
+
+
+def test_the_run_of_a_dead_worker_is_lost_when_its_message_comes_again(task, runs, calls, caplog):
+    told = []
+    task_lost.connect(lambda **sent: told.append(sent), weak=False, dispatch_uid="test")
+    run_id = running(runs, silent_for=100, routine_name="nightly")
+    assert state_of(trace(task, run_id, headers=AGAIN)) == states.IGNORED
+    task_lost.disconnect(dispatch_uid="test")
+
+    row = runs.read(run_id)
+    assert (row.state, row.reason, calls) == ("lost", "no beat of worker other for 90 s", [])
+    assert f"task[{run_id}]: lost" in caplog.text
+    (sent,) = told
+    assert (sent["sender"], sent["run_id"], sent["task"]) == ("nightly", run_id, "task")
+    assert (sent["worker"], sent["again"]) == ("other", False)
+
+
+def test_a_repeated_message_of_a_run_whose_owner_beats_is_dropped(app, task, runs, calls):
+    run_id = running(runs, silent_for=80)
+    before = runs.read(run_id)
+    assert state_of(trace(task, run_id, headers=AGAIN)) == states.IGNORED
+    assert (calls, runs.read(run_id), waiting(app)) == ([], before, [])
+
+
+def test_how_long_a_worker_may_be_silent_is_a_setting(app, repeats, runs):
+    app.conf.scheduler_lost_after = 10
+    run_id = running(runs, silent_for=11)
+    assert state_of(trace(repeats, run_id, headers=AGAIN)) == states.SUCCESS
+
+
+def test_what_a_repeated_message_sends_for_a_retry_is_a_first_message(app, runs):
+    app.conf.celery_retry_delay = 60
+
+    @app.task(base=SyncTask, name="fails")
+    def fails(_):
+        raise OSError("no route")
+
+    run_id = runs.store()
+    trace(app.tasks["fails"], run_id, headers=AGAIN | {history.ATTEMPT: str(uuid4())})
+
+    (retry,) = waiting(app)
+    assert retry["retries"] == 1
+    assert history.HEADER in retry
+    assert not {history.AGAIN, history.ATTEMPT} & set(retry)
+    due = runs.read(run_id).heartbeat_at - datetime.now(UTC)
+    assert timedelta(seconds=50) < due <= timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_a_retry_at_an_instant_is_due_then(app, runs, zone):
+    app.conf.timezone = "UTC"
+    eta = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+
+    @app.task(base=SyncTask, bind=True, name="later")
+    def later(self, _):
+        raise self.retry(eta=eta if zone else eta.replace(tzinfo=None))
+
+    run_id = runs.store()
+    trace(app.tasks["later"], run_id)
+    assert runs.read(run_id).heartbeat_at == eta
+
+
+def test_the_attempt_is_the_one_that_the_main_process_has_made(task, runs):
+    run_id, attempt_id = runs.store(), uuid4()
+    trace(task, run_id, headers=header(**{history.ATTEMPT: str(attempt_id)}))
+    assert runs.read(run_id).attempt_id == attempt_id
+
+
+def test_a_run_is_two_statements(task, runs):
+    run_id, statements = runs.store(), []
+
+    def note(connection, cursor, statement, *_):
+        if not statement.startswith("BEGIN"):
+            statements.append(statement.split()[0])
+
+    sa.event.listen(Engine, "before_cursor_execute", note)
+    trace(task, run_id)
+    sa.event.remove(Engine, "before_cursor_execute", note)
+    assert statements == ["UPDATE", "UPDATE"]
+
+
+def test_an_end_that_comes_too_late_is_told(task, runs, store_run, stored, caplog):
     run_id = store_run()
 
     def taken_over():
-        with engine.begin() as connection:
-            connection.execute(sa.update(tables.runs).values(attempt_id=uuid4()))
+        runs.change(attempt_id=uuid4())
 
     trace(task, run_id, taken_over)
     assert stored(run_id).state == "running"
@@ -632,189 +820,3 @@ def test_of_two_messages_of_a_run_one_is_run(app, store_run, stored, calls, pool
 
     assert len(calls) == 2
     assert calls.count("third") == 1
-
-
-# What the worker's main process does with a message.
-
-
-@pytest.fixture
-def accept(app):
-    """A request as the worker makes it of a message; `acks` has what became of the message."""
-
-    def make(task, run_id, **options):
-        task.apply_async(task_id=str(run_id), **options)
-        with app.connection() as connection:
-            queue = connection.SimpleQueue(app.conf.task_default_queue)
-            message = queue.get(timeout=5)
-            message.ack()
-            queue.close()
-        acks = []
-        pool = SimpleNamespace(apply_async=lambda *args, **kwargs: None)
-        request_class = create_request_cls(
-            history.RunRequest, task, pool, "celery@here", None, app=app
-        )
-        request = request_class(
-            message,
-            on_ack=lambda *_: acks.append("acked"),
-            on_reject=lambda log, errors, requeue: acks.append(
-                "requeued" if requeue else "rejected"
-            ),
-            app=app,
-            task=task,
-            hostname="celery@here",
-        )
-        request.acks = acks
-        return request
-
-    return make
-
-
-def fail(request, error):
-    try:
-        raises(error)()
-    except type(error):
-        info = ExceptionInfo()
-    request.on_failure(info)
-
-
-def test_celery_uses_our_request_for_our_tasks(task):
-    assert task.Request == f"{history.RunRequest.__module__}:{history.RunRequest.__name__}"
-
-
-def test_the_message_of_a_run_is_acknowledged_when_it_has_ended(task, accept):
-    request = accept(task, uuid4(), headers=header())
-    request.on_accepted(pid=1, time_accepted=0)
-    assert request.acks == []
-
-    request.on_success((0, None, 0.1))
-    assert request.acks == ["acked"]
-
-
-def test_the_message_of_a_direct_call_is_acknowledged_once_accepted(task, accept):
-    request = accept(task, uuid4())
-    request.on_accepted(pid=1, time_accepted=0)
-    assert request.acks == ["acked"]
-
-    request.on_success((0, None, 0.1))
-    assert request.acks == ["acked"]
-
-
-@pytest.mark.parametrize("where", ["decorator", "class", "setting", "annotation", "instance"])
-def test_late_acknowledgement_that_was_asked_for_holds_for_direct_calls(app, accept, where):
-    class Late(SyncTask):
-        abstract = True
-        acks_late = True
-
-    app.conf.task_acks_late = where == "setting"
-    app.conf.task_annotations = {"late": {"acks_late": True}} if where == "annotation" else None
-    base = Late if where == "class" else SyncTask
-    asked = {"acks_late": True} if where == "decorator" else {}
-    app.task(base=base, name="late", **asked)(nothing)
-    task = app.tasks["late"]
-    if where == "instance":
-        task.acks_late = True
-
-    request = accept(task, uuid4())
-    request.on_accepted(pid=1, time_accepted=0)
-    assert request.acks == []
-
-
-@pytest.mark.parametrize("headers", [{}, header()], ids=["a direct call", "a run"])
-def test_early_acknowledgement_that_was_asked_for_holds_for_runs_too(app, accept, headers):
-    app.task(base=SyncTask, name="early", acks_late=False)(nothing)
-
-    request = accept(app.tasks["early"], uuid4(), headers=headers)
-    request.on_accepted(pid=1, time_accepted=0)
-    assert request.acks == ["acked"]
-
-
-@pytest.mark.parametrize("error", [WorkerLostError("killed"), SystemExit(1), KeyboardInterrupt()])
-@pytest.mark.parametrize(
-    ("state", "retries"), [("claimed", 0), ("sent", 0), ("lost", 0), ("retrying", 1)]
-)
-def test_the_message_of_a_run_whose_process_died_before_it_began_is_put_back(
-    app, task, accept, store_run, stored, error, state, retries
-):
-    run_id = store_run(state, **({"attempt_id": uuid4()} if retries else {}))
-    before = stored(run_id)
-    request = accept(task, run_id, headers=header(), retries=retries)
-    request.on_accepted(pid=1, time_accepted=0)
-
-    fail(request, error)
-
-    assert request.acks == ["requeued"]
-    assert app.AsyncResult(str(run_id)).state == states.PENDING
-    assert stored(run_id) == before
-
-
-@pytest.mark.parametrize("state", ["running", "lost", "retrying", "succeeded", None])
-def test_the_message_of_a_run_that_has_begun_is_not_put_back(app, task, accept, store_run, state):
-    run_id = uuid4() if state is None else store_run(state, attempt_id=uuid4())
-    request = accept(task, run_id, headers=header())
-    request.on_accepted(pid=1, time_accepted=0)
-
-    fail(request, WorkerLostError("killed"))
-
-    assert request.acks == ["acked"]
-    assert app.AsyncResult(str(run_id)).state == states.FAILURE
-
-
-def test_without_the_database_a_lost_message_is_treated_as_celery_does(
-    app, task, accept, store_run, away
-):
-    run_id = store_run()
-    request = accept(task, run_id, headers=header())
-    request.on_accepted(pid=1, time_accepted=0)
-
-    fail(request, WorkerLostError("killed"))
-    assert request.acks == ["acked"]
-
-
-@pytest.mark.parametrize("reject_on_worker_lost", [None, True])
-def test_a_direct_call_whose_process_died_fails_as_celery_has_it(
-    app, accept, reject_on_worker_lost
-):
-    failures = []
-    app.task(base=SyncTask, name="t", reject_on_worker_lost=reject_on_worker_lost)(nothing)
-    task_id = uuid4()
-    request = accept(app.tasks["t"], task_id)
-    request.on_accepted(pid=1, time_accepted=0)
-
-    @signals.task_failure.connect
-    def note(task_id=None, **_):
-        failures.append(task_id)
-
-    fail(request, WorkerLostError("killed"))
-
-    assert request.acks == ["acked"]
-    assert app.AsyncResult(str(task_id)).state == states.FAILURE
-    assert failures == [str(task_id)]
-    assert request.task is app.tasks["t"]
-
-
-def test_a_direct_call_with_late_acknowledgement_is_put_back_if_so_asked(app, accept):
-    late = {"acks_late": True, "reject_on_worker_lost": True}
-    app.task(base=SyncTask, name="late", **late)(nothing)
-    request = accept(app.tasks["late"], uuid4())
-    request.on_accepted(pid=1, time_accepted=0)
-
-    fail(request, WorkerLostError("killed"))
-    assert request.acks == ["requeued"]
-
-
-def test_other_failures_are_left_to_celery(app, task, accept, store_run):
-    run_id = store_run()
-    request = accept(task, run_id, headers=header())
-    request.on_accepted(pid=1, time_accepted=0)
-
-    fail(request, KeyError("x"))
-    assert request.acks == ["acked"]
-
-
-def test_a_run_that_was_terminated_is_not_put_back(app, task, accept, store_run):
-    request = accept(task, store_run(), headers=header())
-    request.on_accepted(pid=1, time_accepted=0)
-
-    fail(request, Terminated(15))
-    assert request.acks == ["acked"]
-    assert app.AsyncResult(request.id).state == states.REVOKED

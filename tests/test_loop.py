@@ -363,6 +363,7 @@ def test_a_killed_schedulers_claim_is_not_published_once_the_routine_is_off(beat
 
     assert [] == two.advance(60)
     assert [("skipped", "inactive")] == ledger(two, "state", "reason")
+    assert 0 == row(two)["total_run_count"]
 
 
 def test_nothing_is_claimed_while_the_broker_is_away_and_the_newest_runs_once_it_is_back(
@@ -573,6 +574,36 @@ def test_a_due_row_that_somebody_holds_keeps_no_stranded_run_from_its_rescue(
         sent = both.advance(15)
 
         assert ["stranded"] == [run.routine_name for run in sent]
+    operator.dispose()
+    both.kill()
+
+
+@pytest.mark.parametrize("database_of", ["postgresql", "mariadb"])
+def test_a_routine_that_somebody_holds_keeps_no_run_of_another_from_being_given_up(
+    request, clock, database_of
+):
+    url = request.getfixturevalue(database_of)
+    options = {"options": {"expires": 5}}
+    both = ManualBeat(
+        url, clock, [every(900, name="held", **options), every(900, name="free", **options)]
+    )
+    both.start()
+    both.run()
+    clock.advance(901)
+    strand(both)
+    assert [1, 1] == [row(both, name)["total_run_count"] for name in ("held", "free")]
+    operator = make_engine(url)
+    with operator.begin() as connection:
+        connection.execute(sa.text("SELECT * FROM routines WHERE name = 'held' FOR UPDATE"))
+
+        both.advance(15)
+
+        assert [("free", "missed"), ("held", "claimed")] == sorted(
+            ledger(both, "routine_name", "state")
+        )
+    both.advance(5)
+    assert ["missed"] * 2 == ledger(both, "state")
+    assert [0, 0] == [row(both, name)["total_run_count"] for name in ("held", "free")]
     operator.dispose()
     both.kill()
 

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.errors import SchemaError
+from celery_sqlalchemy_kit.migrations import hashes
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import metadata, routines
 from celery_sqlalchemy_kit.testing import ManualBeat
+from celery_sqlalchemy_kit.wakeups import Notifications
 
 #: The earlier package's table, as SQLAlchemy made it on each database.
 EARLIER = {
@@ -262,4 +264,86 @@ def test_a_view_on_narrow_columns_is_named_and_nothing_is_changed_on_postgresql(
         migrations.migrate(engine)
 
     assert before == columns(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def listener(postgresql):
+    listening = Notifications(make_engine(postgresql))
+    yield listening
+    listening._engine.dispose()
+
+
+def hears(listener):
+    """Whether a notification has come already: it is there before the COMMIT is answered."""
+    driver = listener._pooled.driver_connection
+    driver.poll()
+    heard = bool(driver.notifies)
+    driver.notifies.clear()
+    return heard
+
+
+def write_faulty(engine):
+    """A planned row that has an error, with all that a trigger might touch."""
+    planned = datetime(2026, 5, 5, 9, tzinfo=UTC)
+    with engine.begin() as connection:
+        connection.execute(
+            routines.insert().values(name="a", task="a", schedule='{"timedelta": 60}')
+        )
+        connection.execute(routines.update().values(next_run_at=planned, occurrence_at=planned))
+        connection.execute(routines.update().values(error="wrong", waiting_for=uuid4()))
+        connection.execute(routines.update().values(paused_at=planned, ended_at=planned))
+
+
+def change(engine, **values):
+    with engine.begin() as connection:
+        connection.execute(routines.update().values(values))
+
+
+def test_an_alert_is_no_edit(engine, request):
+    """Schedulers write it: it clears nothing, moves nothing and wakes nobody."""
+    migrations.migrate(engine)
+    write_faulty(engine)
+    (before,) = table(engine)
+    assert "wrong" == before["error"]
+    listener = None
+    if engine.dialect.name == "postgresql":
+        listener = request.getfixturevalue("listener")
+        listener.listen()
+    for alert in ("failed", "overdue", None):
+        change(engine, alert=alert)
+
+        assert [before | {"alert": alert}] == table(engine)
+    if listener is not None:
+        assert not hears(listener)
+
+    change(engine, description="corrected")
+    assert [None] == [row["error"] for row in table(engine)]
+    if listener is not None:
+        assert hears(listener)
+
+
+def test_an_alert_is_no_edit_where_there_are_no_triggers(mariadb):
+    engine = make_engine(mariadb)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        hashes.create(connection)
+    write_faulty(engine)
+    with engine.begin() as connection:
+        hashes.adopt(connection, "")
+    change(engine, error="wrong")
+    (before,) = table(engine)
+
+    def edited():
+        with engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT edited FROM routines").scalar_one()
+
+    change(engine, alert="failed")
+    assert 0 == edited()
+    with engine.begin() as connection:
+        hashes.adopt(connection, "")
+    assert [before | {"alert": "failed"}] == table(engine)
+
+    change(engine, description="corrected")
+    assert 1 == edited()
     engine.dispose()

@@ -6,9 +6,20 @@ import math
 from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from celery_sqlalchemy_kit.clock import UTC
-from celery_sqlalchemy_kit.rescue import Stranded, Verdict, expiry, judge
+from celery_sqlalchemy_kit.rescue import (
+    Patience,
+    Stranded,
+    Unbegun,
+    Verdict,
+    expiry,
+    judge,
+    judge_unbegun,
+    not_before,
+)
 from celery_sqlalchemy_kit.routines import CatchUp, Cause, State
 
 NINE = datetime(2026, 5, 5, 9, tzinfo=UTC)
@@ -164,3 +175,129 @@ def test_a_scheduled_run_waits_since_its_occurrence_however_often_it_was_claimed
 )
 def test_the_option_expires_means(options, instant):
     assert instant == expiry(NINE, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "instant"),
+    [
+        ({}, None),
+        ({"countdown": 0}, None),
+        ({"countdown": 60}, NINE + 60 * SECOND),
+        ({"eta": "2026-05-05T10:00:00Z"}, NINE + HOUR),
+        ({"eta": "soon"}, None),
+        ({"countdown": "60"}, None),
+        # As Celery has it.
+        ({"countdown": 60, "eta": "2026-05-05T10:00:00Z"}, NINE + 60 * SECOND),
+    ],
+)
+def test_a_message_may_be_put_off(options, instant):
+    assert instant == not_before(NINE, options)
+
+
+# --- sent, and begun by nobody ----------------------------------------------------------------
+
+PATIENCE = Patience(60 * SECOND, HOUR)
+NEVER_AGAIN = Patience(timedelta(0), HOUR)
+AGAIN = Verdict()
+UNKNOWN = {"redelivers": False}
+
+
+def lost(age):
+    return Verdict(State.LOST, f"nobody began it for {age} s")
+
+
+def unbegun(**fields) -> Unbegun:
+    """A run that was claimed and sent at nine o'clock."""
+    run = {"since": NINE, "claimed_at": NINE, "options": {}, "publish_attempts": 1}
+    return Unbegun(**run | fields)
+
+
+EXPIRED_UNBEGUN = Verdict(State.LOST, "expired before it was begun")
+
+
+@pytest.mark.parametrize(
+    ("run", "age", "patience", "known", "verdict"),
+    [
+        ({}, 59, PATIENCE, True, None),
+        ({}, 60, PATIENCE, True, AGAIN),
+        ({}, 3599, PATIENCE, True, AGAIN),
+        ({}, 3600, PATIENCE, True, lost(3600)),
+        ({}, 60, NEVER_AGAIN, True, None),
+        ({}, 3600, NEVER_AGAIN, True, lost(3600)),
+        ({}, 3599, PATIENCE, False, None),
+        ({}, 3600, PATIENCE, False, lost(3600)),
+        # Its age has doubled.
+        ({"publish_attempts": 2}, 119, PATIENCE, True, None),
+        ({"publish_attempts": 2}, 120, PATIENCE, True, AGAIN),
+        ({"publish_attempts": 4}, 479, PATIENCE, True, None),
+        ({"publish_attempts": 4}, 480, PATIENCE, True, AGAIN),
+        ({"publish_attempts": 0}, 60, PATIENCE, True, AGAIN),
+        ({"publish_attempts": 10**6}, 3599, PATIENCE, True, None),
+        ({"publish_attempts": 10**6}, 3600, PATIENCE, True, lost(3600)),
+        # Put off.
+        ({"options": {"countdown": 100}}, 159, PATIENCE, True, None),
+        ({"options": {"countdown": 100}}, 160, PATIENCE, True, AGAIN),
+        ({"options": {"countdown": 7200}}, 3600, PATIENCE, True, None),
+        ({"options": {"countdown": 7200}}, 10_800, PATIENCE, True, lost(3600)),
+        ({"since": NINE + 500 * SECOND, "options": {"countdown": 100}}, 559, PATIENCE, True, None),
+        # Expired; its worker may say so first.
+        ({"options": {"expires": 70}}, 69, PATIENCE, True, AGAIN),
+        ({"options": {"expires": 70}}, 129, PATIENCE, True, None),
+        ({"options": {"expires": 70}}, 130, PATIENCE, True, EXPIRED_UNBEGUN),
+        ({"options": {"expires": 70}}, 130, PATIENCE, False, EXPIRED_UNBEGUN),
+        ({"options": {"expires": 70, "countdown": 900}}, 130, PATIENCE, True, EXPIRED_UNBEGUN),
+        ({"options": {"expires": 5}, "since": NINE + HOUR}, 3659, PATIENCE, True, None),
+        ({"options": {"expires": 5}, "since": NINE + HOUR}, 3660, PATIENCE, True, EXPIRED_UNBEGUN),
+        # A retry that is due in future.
+        ({"since": NINE + HOUR}, 3600, PATIENCE, True, None),
+    ],
+)
+def test_a_run_that_nobody_begins_is_judged(run, age, patience, known, verdict):
+    now = NINE + age * SECOND
+
+    assert verdict == judge_unbegun(unbegun(**run), now, patience, redelivers=known)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "expires": st.one_of(st.integers(-10, 9000), st.just("2026-05-05T09:30:00Z"), st.text()),
+        "countdown": st.integers(-10, 9000),
+        "eta": st.one_of(st.just("2026-05-05T09:20:00+00:00"), st.text()),
+    },
+)
+
+
+@given(
+    options=OPTIONS,
+    attempts=st.integers(0, 40),
+    since=st.integers(0, 9000),
+    redeliver_after=st.integers(0, 1000),
+    unstarted_after=st.integers(1, 9000),
+    known=st.booleans(),
+)
+def test_an_unbegun_run_is_sent_again_ever_more_seldom_and_then_lost_for_good(
+    options, attempts, since, redeliver_after, unstarted_after, known
+):
+    patience = Patience(redeliver_after * SECOND, unstarted_after * SECOND)
+    sent = NINE + since * SECOND
+    ages, ended = [], None
+    for age in range(-100, 30_000, 50):
+        run = unbegun(options=options, publish_attempts=attempts + len(ages), since=sent)
+        verdict = judge_unbegun(run, sent + age * SECOND, patience, redelivers=known)
+        if verdict == AGAIN:
+            ages.append(age)
+        elif verdict is not None:
+            ended = age
+            break
+
+    off = not_before(NINE, options) or sent
+    waited = [age - max(0, (off - sent).total_seconds()) for age in ages]
+    assert ended is not None
+    assert ended >= patience.shortest.total_seconds()
+    assert known or ages == []
+    assert redeliver_after or ages == []
+    assert all(
+        redeliver_after * 2 ** max(0, attempts + n - 1) <= age for n, age in enumerate(waited)
+    )
+    assert all(age < unstarted_after for age in waited)

@@ -361,6 +361,36 @@ def test_a_routine_without_a_schedule_is_refused():
         routine()(function)
 
 
+def test_what_becomes_of_a_lost_run_is_the_tasks_to_say(app):
+    declare(name="report", run=answer)
+    declare(name="sync", run=answer, on_worker_lost="again")
+    routine(name="tidy", schedule=15, on_worker_lost="again")(function)
+    app.task(base=SyncTask, name="decorated", on_worker_lost="again")(function)
+
+    assert {
+        "report": "lost",
+        "sync": "again",
+        "tidy": "again",
+        "decorated": "again",
+    } == {name: task.on_worker_lost for name, task in app.tasks.items() if "celery." not in name}
+
+
+@pytest.mark.parametrize("value", ["retry", "", None, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda app, wish: declare(name="report", run=answer, **wish),
+        lambda app, wish: routine(schedule=15, **wish)(function),
+        lambda app, wish: app.task(base=SyncTask, name="report", lazy=False, **wish)(function),
+    ],
+    ids=["class", "routine", "app.task"],
+)
+def test_any_other_wish_for_a_lost_run_is_refused(app, make, value):
+    app.finalize()
+    with pytest.raises(DeclarationError, match=r"'lost' or 'again', not "):
+        make(app, {"on_worker_lost": value})
+
+
 def test_the_declared_tasks_of_an_app_are_its_routines_with_what_they_say(app):
     declare(name="report", run=answer, schedule=15, kwargs={"x": 1}, options={"queue": "slow"})
     declare(name="unscheduled", run=answer)

@@ -124,6 +124,28 @@ def test_a_cut_connection_is_said_once_and_listened_on_again(listener, somebody,
     assert 2 == len(said())
 
 
+def test_a_connection_that_is_forgotten_is_made_anew_without_a_word(listener, somebody, said):
+    listener.forget()
+    listener.forget()
+    assert seconds(listener, LONG) < LONG / 2, "what came meanwhile has to be looked for"
+
+    somebody("NOTIFY routines")
+    assert hears(listener)
+    assert hears_nothing(listener)
+    assert [] == said()
+
+
+def test_a_listener_has_no_deadline_to_hear_something_within(engine, postgresql, somebody, said):
+    listening = Notifications(make_engine(postgresql, statement_timeout=0.05))
+    listening.listen()
+    assert seconds(listening, 0.5) >= 0.5
+
+    somebody("NOTIFY routines")
+    assert hears(listening)
+    assert [] == said()
+    listening.forget()
+
+
 def test_changes_are_polled_for_while_there_is_no_connection_and_that_is_said_once(
     listener, engine, postgresql, said
 ):

@@ -508,6 +508,9 @@ DECLARED = {"declared-0": every(43_200), "declared-1": text("0 12 * * *")}
 #: Of simulated time; nothing else than what is due wakes the scheduler.
 SLEEP = 7 * 86_400
 LONG_SLEEPS = {"scheduler_max_interval": SLEEP, "scheduler_sync_every": SLEEP}
+#: And nothing is tidied up, as there are no workers that would begin what was sent.
+LONG_SLEEPS |= {"scheduler_unstarted_after": 365 * 86_400, "scheduler_keep_runs": 0}
+LONG_SLEEPS |= {"scheduler_keep_runs_for": 3650 * 86_400}
 
 
 def outages(random):

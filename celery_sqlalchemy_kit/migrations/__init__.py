@@ -15,6 +15,12 @@ from . import triggers, upgrade
 CURRENT = 1
 
 
+def is_current(engine: Engine) -> bool:
+    """Whether `migrate` has nothing to do; waits for nobody."""
+    with engine.connect().execution_options(reading=True) as connection:
+        return _version(connection) == CURRENT
+
+
 def migrate(engine: Engine) -> str | None:
     """Create the tables, or upgrade them; says what was done, None if nothing was left to do.
 

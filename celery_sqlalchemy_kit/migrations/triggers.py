@@ -5,7 +5,8 @@ statement), ``edited_at`` tells since when, ``paused_at`` since when it was off.
 column that people own clears ``error``. PostgreSQL also notifies, once a statement.
 
 Whatever ends a run, a routine that was waiting for its end stops waiting in the same statement:
-``ended_at`` tells since when. A schedule that is no longer ``after`` waits for nothing.
+``ended_at`` tells since when. A schedule that is no longer ``after`` waits for nothing. PostgreSQL
+also notifies if another run of the routine waits for the end: a scheduler lets that go.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..routines import ENDED
+from ..routines import ENDED, State
 from . import hashes
 from .owned import OWNED, PLANNED
 
@@ -21,6 +22,7 @@ CHANNEL = "routines"
 #: The setting by which the kit keeps its own statements from waking anybody.
 QUIET = "routines.quiet"
 _ENDED = ", ".join(f"'{state.value}'" for state in ENDED)
+_WAITING = State.WAITING.value
 _AFTER = """'"after"'"""
 
 
@@ -255,6 +257,10 @@ def _ended(dialect: str) -> list[str]:
             IF EXISTS (SELECT 1 FROM routines WHERE waiting_for = NEW.id) THEN
                 {release.format(now="statement_timestamp()")}
                 WHERE waiting_for = NEW.id;
+            END IF;
+            IF EXISTS (SELECT 1 FROM routine_runs
+                       WHERE routine_id = NEW.routine_id AND state = '{_WAITING}') THEN
+                PERFORM pg_notify('{CHANNEL}', '');
             END IF;
             RETURN NULL;
         EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN RETURN NULL;

@@ -7,7 +7,7 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,14 +18,17 @@ from sqlalchemy.exc import IntegrityError
 from .. import reconcile
 from ..clock import DATABASE, Clock
 from ..columns import Instant, raw, read_instant, utcnow
-from ..locks import alone
+from ..locks import alone, alone_at_once
 from ..migrations import hashes
 from ..routines import Declared
 from ..tables import schedulers
-from . import claims, outbox, registry
+from . import alerts, claims, outbox, registry, retention, sweeps, waiting
+from .alerts import Change, Found
 from .claims import Batch, Claimed, Decide, Position
 from .outbox import Judge, Rescued, View
 from .registry import Presence
+from .survey import Since, Survey, survey
+from .sweeps import JudgeUnbegun, OnWorkerLost, Swept
 
 __all__ = ["Batch", "Claimed", "Position", "Presence", "Rescued", "Store", "View"]
 
@@ -105,6 +108,88 @@ class Store:
         """Take over what was claimed at least *age* ago and never published."""
         with self.engine.begin() as connection:
             return outbox.rescue(connection, self._claimer, judge, age=age, limit=limit)
+
+    def release(self, *, limit: int) -> Rescued:
+        """Take over runs that waited for the end of the run before them, and need no longer."""
+        with self.engine.begin() as connection:
+            return waiting.release(connection, self._claimer, limit=limit)
+
+    def survey(self, since: Since) -> Survey:
+        """What there is to tidy up; locks nothing."""
+        with self.engine.connect().execution_options(reading=True) as connection:
+            return survey(connection, self._me.namespace, since)
+
+    def sweep(
+        self,
+        on_worker_lost: OnWorkerLost,
+        *,
+        now: datetime,
+        lost_after: timedelta,
+        limit: int,
+        may_send: bool,
+    ) -> Swept:
+        """Find the runs whose worker has died: they are lost, or to be sent again."""
+        with self.engine.begin() as connection:
+            return sweeps.sweep(
+                connection,
+                self._claimer,
+                on_worker_lost,
+                now=now,
+                lost_after=lost_after,
+                limit=limit,
+                may_send=may_send,
+            )
+
+    def redeliver(self, judge: JudgeUnbegun, walk: sweeps.Walk, *, limit: int) -> Swept:
+        """Find the runs that nobody begins: they are to be sent again, or lost."""
+        with self.engine.begin() as connection:
+            return sweeps.redeliver(connection, self._claimer, judge, walk, limit=limit)
+
+    def alert(
+        self,
+        *,
+        overdue_before: datetime,
+        tells_overdue: bool,
+        failed_since: datetime,
+        alerted_after: str | None,
+        limit: int,
+    ) -> tuple[Found, tuple[Change, ...]]:
+        """Give routines the alerts that they should have; what has changed is to be told."""
+        with self.engine.begin() as connection:
+            found = alerts.find(
+                connection,
+                self._claimer,
+                overdue_before=overdue_before if tells_overdue else None,
+                failed_since=failed_since,
+                alerted_after=alerted_after,
+                limit=limit,
+            )
+            changes = alerts.settle(
+                connection,
+                found.keys,
+                overdue_before=overdue_before,
+                tells_overdue=tells_overdue,
+            )
+        return found, changes
+
+    def prune(self, before: datetime, *, limit: int) -> int:
+        """Delete some of the runs that ended before *before*, unless another scheduler does."""
+        with alone_at_once(self.engine, f"routines prune {self._me.namespace}") as connection:
+            if connection is None:
+                return 0
+            return retention.prune(connection, retention.old(self._me.namespace, before), limit)
+
+    def surplus(self, routine_id: UUID, *, keep: int) -> datetime | None:
+        """The newest occurrence of a routine that *keep* ended runs have come after."""
+        with self.engine.connect().execution_options(reading=True) as connection:
+            return retention.surplus_before(connection, routine_id, keep)
+
+    def prune_surplus(self, routine_id: UUID, until: datetime, *, limit: int) -> int:
+        """Delete some of a routine's ended runs up to *until*, unless another scheduler does."""
+        with alone_at_once(self.engine, f"routines prune {self._me.namespace}") as connection:
+            if connection is None:
+                return 0
+            return retention.prune(connection, retention.surplus(routine_id, until), limit)
 
     def reconcile(
         self,

@@ -7,20 +7,26 @@ Everything a claim writes, it writes under the lock of the routine's row: a run 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from .. import schedules
+from .. import overlap, schedules
 from ..columns import raw, read_instant
-from ..due import Decision
-from ..routines import Cause, Routine, Run, State, run_id
+from ..due import Decision, Missed, Occurrence
+from ..due.decision import runs_left
+from ..overlap import Settled
+from ..routines import Cause, Overlap, Routine, Run, State, run_id
 from ..tables import routines
+from . import unfinished
 from .rows import ROUTINE_COLUMNS, Fetched, fetched
+from .unfinished import Unfinished
 from .writes import Writes
 
 Decide = Callable[[Routine, datetime], Decision]
@@ -85,6 +91,8 @@ def claim(
     *again*: the try before met ids that were there already; look for them first.
     """
     due, plan, present = _lock(connection, claimer, limit, after)
+    guarded = [row for row in (*due, *plan) if row["overlap"] != Overlap.ALLOW.value]
+    standing = unfinished.read(connection, (row["id"] or "" for row in guarded))
     writes = Writes(claimer.namespace, present)
     claimed: list[Claimed] = []
     last, cut_short = None, False
@@ -97,10 +105,14 @@ def claim(
         if row.routine is None:
             writes.fault(row)
             continue
-        decision = decide(row.routine, present)
-        taken = _runs_of(writes, row, row.routine, decision, claimer.id)
-        claimed += taken
-        _step(writes, row, row.routine, decision, claimed=taken, timezone=claimer.timezone)
+        met = standing.get(row.key, Unfinished())
+        decision, settled = _settle(decide, row.routine, present, met)
+        taken = _runs_of(writes, row, row.routine, settled, claimer.id)
+        _records_of(writes, row, row.routine, decision.missed, settled)
+        claimed += (Claimed(run, present, row.routine) for run in taken[: len(settled.runs)])
+        awaited = _awaited(row.routine, decision, taken, met) if decision.waits else None
+        _step(writes, row, row.routine, decision, settled=settled, awaited=awaited)
+        _rewrite(writes, row, claimer.timezone)
         if row.routine.next_run_at is not None:
             last = Position(row.routine.next_run_at, row.key)
     repeated = writes.drop_repeated(connection) if again else frozenset()
@@ -161,12 +173,36 @@ def to_plan() -> sa.ColumnElement[bool]:
     return sa.and_(routines.c.next_run_at.is_(None), routines.c.waiting_for.is_(None))
 
 
+def _settle(
+    decide: Decide, routine: Routine, now: datetime, met: Unfinished
+) -> tuple[Decision, Settled[Occurrence]]:
+    """What is decided about a row, and what of it runs, waits or is skipped."""
+    left = None if routine.overlap is Overlap.ALLOW else runs_left(routine)
+    # What is skipped leaves its place to what follows: so `max_runs` is heeded here, not before.
+    asked = replace(routine, max_runs=None) if left else routine
+    decision = decide(asked, now)
+    settled = overlap.settle(
+        routine.overlap,
+        decision.occurrences,
+        unfinished=met.begun is not None,
+        waiting=met.waiting is not None,
+        left=left,
+    )
+    if left and settled.left == 0 and not decision.over:
+        decision = replace(decision, occurrence_at=None, next_run_at=None, over=True, waits=False)
+    return decision, settled
+
+
 def _runs_of(
-    writes: Writes, row: Fetched, routine: Routine, decision: Decision, claimer: UUID
-) -> list[Claimed]:
-    """Note the runs and missed records of one row's decision; what is to be published."""
-    claimed = []
-    for occurrence in decision.occurrences:
+    writes: Writes,
+    row: Fetched,
+    routine: Routine,
+    settled: Settled[Occurrence],
+    claimer: UUID,
+) -> list[Run]:
+    """Note the runs of one row: those that are claimed, then the one that waits."""
+    taken = []
+    for occurrence in settled.taken:
         by_hand = occurrence.cause is Cause.MANUAL
         run = Run(
             id=uuid4() if by_hand else run_id(routine.id, occurrence.scheduled_for),
@@ -179,28 +215,45 @@ def _runs_of(
             kwargs=routine.kwargs,
             options=routine.options,
         )
-        claimed.append(Claimed(run, writes.now, routine))
-        writes.run(run, row.text, State.CLAIMED, claimed_by=claimer)
-    for missed in decision.missed:
-        instant = missed.scheduled_for
-        run = Run(uuid4(), routine.id, routine.name, routine.task, instant, Cause.SCHEDULE)
-        writes.run(
-            run,
-            row.text,
-            State.MISSED,
-            reason=missed.reason,
-            count=missed.count,
-            until=missed.until,
-        )
-    return claimed
+        taken.append(run)
+        if occurrence is settled.waits:
+            writes.run(run, row.text, State.WAITING)
+        else:
+            writes.run(run, row.text, State.CLAIMED, claimed_by=claimer)
+    return taken
 
 
-def _awaited(routine: Routine, claimed: Sequence[Claimed]) -> UUID | None:
+def _records_of(
+    writes: Writes,
+    row: Fetched,
+    routine: Routine,
+    missed: Sequence[Missed],
+    settled: Settled[Occurrence],
+) -> None:
+    """Note what does not run: one record for all that have state, cause and reason in common."""
+
+    def note(of: Missed, cause: Cause, state: State) -> None:
+        run = Run(uuid4(), routine.id, routine.name, routine.task, of.scheduled_for, cause)
+        writes.run(run, row.text, state, reason=of.reason, count=of.count, until=of.until)
+
+    for each in missed:
+        note(each, Cause.SCHEDULE, State.MISSED)
+    for cause, alike in groupby(settled.skipped, attrgetter("cause")):
+        instants = [occurrence.scheduled_for for occurrence in alike]
+        reason = overlap.REASONS[routine.overlap]
+        note(Missed(instants[0], instants[-1], len(instants), reason), cause, State.SKIPPED)
+
+
+def _awaited(
+    routine: Routine, decision: Decision, taken: Sequence[Run], met: Unfinished
+) -> UUID | str | None:
     """The run after whose end the next occurrence is planned."""
-    for held in claimed:
-        if held.run.cause is not Cause.MANUAL:
-            return held.run.id
-    return routine.waiting_for
+    for run in taken:
+        if run.cause is not Cause.MANUAL:
+            return run.id
+    skipped = any(occurrence.cause is not Cause.MANUAL for occurrence in decision.occurrences)
+    # One that was skipped has no end: the run that it met is the one before the next.
+    return met.last if skipped else routine.waiting_for
 
 
 def _step(
@@ -209,21 +262,25 @@ def _step(
     routine: Routine,
     decision: Decision,
     *,
-    claimed: Sequence[Claimed],
-    timezone: str,
+    settled: Settled[Occurrence],
+    awaited: UUID | str | None,
 ) -> None:
     if decision.over:
         writes.over.append(row.key)
-    rewritten = schedules.rewritten(row.text["schedule"] or "", timezone)
-    if rewritten is not None:
-        writes.rewritten.append((row.key, rewritten))
-    counted = sum(occurrence.cause is not Cause.MANUAL for occurrence in decision.occurrences)
+    counted = sum(occurrence.cause is not Cause.MANUAL for occurrence in settled.taken)
     writes.step(
         row.key,
         occurrence_at=decision.occurrence_at,
         next_run_at=decision.next_run_at,
-        last_run_at=writes.now if decision.occurrences else routine.last_run_at,
+        last_run_at=writes.now if settled.taken else routine.last_run_at,
         total_run_count=routine.total_run_count + counted,
-        waiting_for=_awaited(routine, claimed) if decision.waits else None,
+        waiting_for=awaited,
         ended_at=decision.ended_at or routine.ended_at,
     )
+
+
+def _rewrite(writes: Writes, row: Fetched, timezone: str) -> None:
+    """Keep the schedule in the form of this kit."""
+    rewritten = schedules.rewritten(row.text["schedule"] or "", timezone)
+    if rewritten is not None:
+        writes.rewritten.append((row.key, rewritten))

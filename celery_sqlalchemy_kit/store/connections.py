@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
+
+from .watchdog import watch
 
 #: Seconds until a connection attempt is given up.
 CONNECT_TIMEOUT = 5
-#: Seconds that a statement may take on MySQL and MariaDB, or wait for a lock on SQLite.
+#: Seconds that a statement may take, or wait for a lock on SQLite.
 STATEMENT_TIMEOUT = 30
-
+#: The same for the statements on single runs, for which a task has to wait.
+LEDGER_TIMEOUT = 10
 #: Seconds that the migration of a large table may take.
 MIGRATION_TIMEOUT = 3600
 
@@ -34,6 +37,8 @@ def engine_for(url: URL, purpose: str, **seconds: float) -> Engine:
     keeps the connections of, say, the scheduler and the ledger apart; *seconds*: see
     `make_engine`.
     """
+    if purpose == "ledger":
+        seconds = {"statement_timeout": LEDGER_TIMEOUT, **seconds}
     key = (os.getpid(), url, purpose)
     with _lock:
         if key not in _engines:
@@ -46,11 +51,13 @@ def make_engine(
     *,
     lock_seconds: float = STATEMENT_TIMEOUT,
     statement_timeout: float = STATEMENT_TIMEOUT,
+    longest_timeout: float | None = None,
 ) -> Engine:
     """An engine of its own, with one connection.
 
     *lock_seconds*: how long SQLite waits for a lock, which it does in C, deaf to signals.
-    *statement_timeout*: seconds that a statement may take on MySQL and MariaDB.
+    *statement_timeout*: seconds after which a statement that other servers have not answered is
+    given up, with its connection; where *longest_timeout* is more, they adapt to a slow server.
 
     MySQL and MariaDB run at READ COMMITTED: at REPEATABLE READ an open claim blocks bare
     inserts. On SQLite every transaction begins IMMEDIATE, unless its connection has the
@@ -74,15 +81,24 @@ def make_engine(
         sa.event.listen(engine, "connect", _sqlite_leaves_begin_to_us)
         sa.event.listen(engine, "begin", _sqlite_begin)
         return engine
-    options["connect_args"] = _connect_args(url, statement_timeout)
+    options["connect_args"] = _connect_args(url, longest_timeout or statement_timeout)
     if backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
-    return sa.create_engine(url, **options)
+    engine = sa.create_engine(url, **options)
+    watch(engine, statement_timeout, longest_timeout)
+    if backend == "postgresql":
+        sa.event.listen(engine, "connect", _postgresql_notices_that_we_are_gone)
+    if engine.dialect.driver == "pymysql" and "read_timeout" not in url.query:
+        sa.event.listen(engine, "connect", _pymysql_is_watched, insert=True)
+    return engine
 
 
 def _connect_args(url: URL, statement_timeout: float) -> dict[str, Any]:
     wanted: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT}
-    if url.drivername.endswith(("pymysql", "mysqldb")):
+    if url.drivername.endswith("pymysql"):
+        # It waits for the server's greeting by this one.
+        wanted["read_timeout"] = CONNECT_TIMEOUT
+    if url.drivername.endswith("mysqldb"):
         wanted |= {"read_timeout": statement_timeout, "write_timeout": statement_timeout}
     if url.get_backend_name() == "postgresql":
         wanted["application_name"] = "celery-sqlalchemy-kit"
@@ -90,6 +106,33 @@ def _connect_args(url: URL, statement_timeout: float) -> dict[str, Any]:
         wanted |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
         wanted["tcp_user_timeout"] = 1000 * STATEMENT_TIMEOUT
     return {key: value for key, value in wanted.items() if key not in url.query}
+
+
+def _postgresql_notices_that_we_are_gone(connection: Any, record: Any) -> None:
+    """Within 25 s, if our machine vanishes: what it had locked would stay so for two hours."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"
+            " SET tcp_keepalives_count = 3"
+        )
+    connection.commit()
+
+
+def _pymysql_is_watched(connection: Any, record: Any) -> None:
+    connection._read_timeout = None  # noqa: SLF001  what it was given is for connecting
+
+
+def reaches(url: URL) -> bool:
+    """Whether the server answers a new connection within `CONNECT_TIMEOUT`."""
+    engine = make_engine(url, lock_seconds=0, statement_timeout=CONNECT_TIMEOUT)
+    try:
+        with engine.connect().execution_options(reading=True) as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
+    return True
 
 
 def _sqlite_leaves_begin_to_us(connection: Any, record: Any) -> None:
@@ -103,26 +146,10 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-class _Deadline:
-    """How long this process waits for PostgreSQL to answer a statement, in seconds."""
-
-    seconds: float = STATEMENT_TIMEOUT
-
-
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Statements within may take so long; with psycopg2, after `wait_in_python`."""
-    before, _Deadline.seconds = _Deadline.seconds, seconds
-    try:
-        yield
-    finally:
-        _Deadline.seconds = before
-
-
 def wait_in_python() -> None:
     """Make psycopg2 wait for its sockets in Python, for the whole process.
 
-    libpq alone would sit out a server that never answers, deaf to SIGTERM and to any deadline.
+    libpq alone would sit out a server that never answers, deaf to SIGTERM.
     """
     try:
         from psycopg2 import extensions
@@ -134,12 +161,14 @@ def wait_in_python() -> None:
 def _wait(connection: Any) -> None:
     from psycopg2 import OperationalError, extensions
 
-    connecting = connection.status == extensions.STATUS_SETUP
-    until = time.monotonic() + (CONNECT_TIMEOUT if connecting else _Deadline.seconds)
+    # A connection that is made has its watchdog.
+    until = math.inf
+    if connection.status == extensions.STATUS_SETUP:
+        until = time.monotonic() + CONNECT_TIMEOUT
     while (state := connection.poll()) != extensions.POLL_OK:
         left = until - time.monotonic()
         if left <= 0:
             raise OperationalError("the server did not answer in time")
         reading = [connection.fileno()] if state == extensions.POLL_READ else []
         writing = [connection.fileno()] if state == extensions.POLL_WRITE else []
-        select.select(reading, writing, [], left)
+        select.select(reading, writing, [], min(left, CONNECT_TIMEOUT))

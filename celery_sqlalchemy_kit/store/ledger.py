@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from ..clock import DATABASE, Clock
 from ..columns import Instant, utcnow
 from ..routines import State
 from ..tables import runs
 from .connections import engine_for
+from .transactions import transact
 
 #: Bytes of UTF-8 that are kept of an error.
 ERROR_LIMIT = 4096
+#: Runs in one statement that beats for them; SQLite and PostgreSQL bound the parameters.
+BEAT_CHUNK = 10_000
 
 T = TypeVar("T")
 _c = runs.c
@@ -33,13 +35,28 @@ class Begun(enum.Enum):
     DUPLICATE = enum.auto()
     #: There is no such run: pruned, or in another database.
     UNKNOWN = enum.auto()
+    #: It is another attempt's, which beats, but may yet die: ask again later.
+    OWNED = enum.auto()
+    #: It was another attempt's, which has stopped beating: it is lost now.
+    LOST = enum.auto()
+
+
+class Fate(enum.Enum):
+    """What became of a run whose process has died."""
+
+    #: It had begun in that process, and is lost now.
+    LOST = enum.auto()
+    #: It had not, and still may.
+    UNSTARTED = enum.auto()
+    #: It is over, another attempt's, or not there: nothing would stop its message.
+    OVER = enum.auto()
 
 
 class Ledger:
     """One run after another, each method a transaction of its own.
 
-    A statement that was cut off, or met a lock, is tried once more on a fresh connection; all of
-    them may be repeated, as each names the states and the attempt that it moves from.
+    All of them may be repeated, and are where `transact` says so, as each names the states and the
+    attempt that it moves from.
     """
 
     def __init__(self, engine: Engine, clock: Clock = DATABASE) -> None:
@@ -51,35 +68,65 @@ class Ledger:
         """The ledger at *url*, on this process's own connection; not to be kept across a fork."""
         return cls(engine_for(url, "ledger"))
 
-    def begin(self, run_id: UUID, attempt_id: UUID, *, retries: int, worker: str) -> Begun:
+    def begin(
+        self,
+        run_id: UUID,
+        attempt_id: UUID,
+        *,
+        retries: int,
+        worker: str,
+        again: bool = False,
+        lost_after: timedelta | None = None,
+        ago: float = 0.0,
+    ) -> Begun:
         """Take the run for this attempt, if nobody has.
 
         *attempt_id* is random, and kept by the caller until the end. *retries* is the message's:
-        0 at first.
+        0 at first. *again*: a run that is lost begins again. *lost_after*, for a message that may
+        be the second of its run: how long an owner may be silent; of one that is silent for
+        longer the run is taken over with *again*, and lost without. *ago*: seconds since it has
+        begun in fact.
         """
-        now = self._now()
-        taken = _one(run_id, _may_begin(retries)).values(
-            state=State.RUNNING.value,
-            attempt_id=attempt_id,
-            attempts=_c.attempts + 1,
-            retries=retries,
-            worker=worker,
-            started_at=now,
-            heartbeat_at=now,
-            finished_at=None,
-            reason=None,
-            error=None,
-        )
-        holder = sa.select(_c.attempt_id).where(_c.id == run_id)
+        beginnable = _may_begin(retries)
+        if again:
+            beginnable = sa.or_(beginnable, sa.and_(_in(State.LOST), _c.retries <= retries))
+        holder = sa.select(_c.state, _c.attempt_id, _c.retries, _c.worker).where(_c.id == run_id)
 
         def begin(connection: Connection) -> Begun:
-            if connection.execute(taken).rowcount:
+            now = self._now()
+            values = {
+                "state": State.RUNNING.value,
+                "attempt_id": attempt_id,
+                "attempts": _c.attempts + 1,
+                "retries": retries,
+                "worker": worker,
+                "started_at": self._before(connection, ago) if ago else now,
+                "heartbeat_at": now,
+                "finished_at": None,
+                "reason": None,
+                "error": None,
+            }
+            if connection.execute(_one(run_id, beginnable).values(values)).rowcount:
                 return Begun.BEGUN
             row = connection.execute(holder).one_or_none()
             if row is None:
                 return Begun.UNKNOWN
-            # It is mine already where the answer of the COMMIT was cut off.
-            return Begun.BEGUN if row[0] == attempt_id else Begun.DUPLICATE
+            runs_now = row.state == State.RUNNING.value
+            if runs_now and row.attempt_id == attempt_id:
+                return Begun.BEGUN  # where the answer of the COMMIT was cut off
+            if not runs_now or lost_after is None or (again and retries < row.retries):
+                return Begun.DUPLICATE
+            silent = sa.or_(
+                _c.heartbeat_at.is_(None),
+                _c.heartbeat_at <= self._before(connection, lost_after.total_seconds()),
+            )
+            owned = _one(run_id, _in(State.RUNNING), _c.attempt_id == row.attempt_id, silent)
+            if again:
+                taken_over = connection.execute(owned.values(values)).rowcount
+                return Begun.BEGUN if taken_over else Begun.OWNED
+            reason = f"no beat of worker {row.worker} for {lost_after.total_seconds():g} s"
+            lost = owned.values(state=State.LOST.value, reason=reason, finished_at=now)
+            return Begun.LOST if connection.execute(lost).rowcount else Begun.DUPLICATE
 
         return self._transact(begin)
 
@@ -91,63 +138,130 @@ class Ledger:
         *,
         reason: str | None = None,
         error: str | None = None,
+        due: float | datetime | None = None,
+        ago: float = 0.0,
     ) -> bool:
         """Record how an attempt ended; false if the run is no longer this attempt's.
 
-        `State.SENT`, for a message that was put back, makes the run unstarted again. A run given
-        up for lost is ended all the same by the attempt that it was lost in.
+        `State.SENT`, for a message that was put back, makes the run unstarted again. *due*, for
+        `State.RETRYING`: when the next attempt is, as an instant or in seconds after the end.
+        *ago*: seconds since the end. A run given up for lost, or sent again for that, is ended all
+        the same by the attempt that it was lost in, while there is no other.
         """
-        values: dict[str, Any] = {"state": state.value, "reason": reason, "error": cut(error)}
-        values["finished_at"] = self._now()
-        if state in (State.RETRYING, State.SENT):
-            values["finished_at"] = None
-        if state is State.SENT:
-            values["attempt_id"] = None
         mine = _c.attempt_id == attempt_id
-        ended = _one(run_id, mine, _in(State.RUNNING, State.LOST)).values(values)
+        ended = _one(run_id, mine, _in(State.RUNNING, State.LOST, State.SENT))
         before = sa.select(_c.id).where(_c.id == run_id, mine, _c.state == state.value)
 
         def end(connection: Connection) -> bool:
-            if connection.execute(ended).rowcount:
+            values: dict[str, Any] = {"state": state.value, "reason": reason, "error": cut(error)}
+            if state is State.RETRYING:
+                values |= {"finished_at": None, "heartbeat_at": self._due(connection, due, ago)}
+            elif state is State.SENT:
+                values |= {"finished_at": None, "attempt_id": None}
+            else:
+                values["finished_at"] = self._before(connection, ago) if ago else self._now()
+            if connection.execute(ended.values(values)).rowcount:
                 return True
             return connection.execute(before).first() is not None
 
         return self._transact(end)
 
-    def has_begun(self, run_id: UUID, *, retries: int = 0) -> bool:
-        """Whether no message of the run, of that many retries, can begin any more.
+    def lose(self, run_id: UUID, attempt_id: UUID, *, retries: int, reason: str) -> Fate:
+        """Record that the process which ran this attempt, if it had begun, is gone."""
+        mine = _c.attempt_id == attempt_id
+        lost = _one(run_id, mine, _in(State.RUNNING)).values(
+            state=State.LOST.value, reason=reason, finished_at=self._now()
+        )
+        recorded = sa.and_(mine, _in(State.LOST), _c.reason == reason)
+        fate = sa.case(
+            (recorded, Fate.LOST.name),
+            (_may_begin(retries), Fate.UNSTARTED.name),
+            else_=Fate.OVER.name,
+        )
 
-        True too for a run that is not there: nothing would stop its message from coming again
-        and again.
+        def lose(connection: Connection) -> Fate:
+            if connection.execute(lost).rowcount:
+                return Fate.LOST
+            found = connection.execute(sa.select(fate).where(_c.id == run_id)).scalar()
+            return Fate.OVER if found is None else Fate[found]
+
+        return self._transact(lose)
+
+    def drop(self, run_id: UUID, state: State, *, retries: int, reason: str) -> bool:
+        """End a run, as *state*, whose message nobody will begin; false if it was not such a run.
+
+        What was to be `State.SKIPPED`, but has begun before and waits for a retry, has failed.
         """
-        beginnable = sa.select(_c.id).where(_c.id == run_id, _may_begin(retries))
-        return self._transact(lambda connection: connection.execute(beginnable).first() is None)
+        ended: Any = state.value
+        if state is State.SKIPPED:
+            ended = sa.case((_in(State.RETRYING), State.FAILED.value), else_=state.value)
+        unstarted = sa.or_(
+            _in(State.CLAIMED, State.SENT), sa.and_(_in(State.RETRYING), _c.retries < retries)
+        )
+        if state is not State.LOST:
+            unstarted = sa.or_(unstarted, _is_lost_unstarted())
+        dropped = _one(run_id, unstarted).values(
+            state=ended, reason=reason, finished_at=self._now()
+        )
+        return self._transact(lambda connection: connection.execute(dropped).rowcount > 0)
+
+    def beat(self, active: Iterable[tuple[UUID, UUID | None]], worker: str) -> int:
+        """Say that these runs' worker is alive; returns how many of them it is running.
+
+        One statement for up to `BEAT_CHUNK` runs. Each with its attempt, if that is known: a
+        worker that was started again under the same name must not beat for a dead one's.
+        """
+        pairs = list(active)
+
+        def beat(connection: Connection) -> int:
+            beaten = 0
+            for start in range(0, len(pairs), BEAT_CHUNK):
+                some = pairs[start : start + BEAT_CHUNK]
+                attempts = [attempt for _, attempt in some if attempt is not None]
+                unknown = [run_id for run_id, attempt in some if attempt is None]
+                mine = sa.or_(
+                    *([_c.attempt_id.in_(attempts)] if attempts else []),
+                    *([_c.id.in_(unknown)] if unknown else []),
+                )
+                here = sa.and_(_c.id.in_([run_id for run_id, _ in some]), mine)
+                alive = sa.update(runs).where(here, _in(State.RUNNING), _c.worker == worker)
+                beaten += connection.execute(alive.values(heartbeat_at=self._now())).rowcount
+            return beaten
+
+        return self._transact(beat)
+
+    def owner(self, run_id: UUID) -> tuple[str, str]:
+        """The names of the run's routine and of its worker; empty if there is no such run."""
+        wanted = sa.select(_c.routine_name, _c.worker).where(_c.id == run_id)
+        row = self._transact(lambda connection: connection.execute(wanted).one_or_none())
+        return ("", "") if row is None else (row.routine_name, row.worker or "")
 
     def now(self) -> datetime:
         """The present, by the clock that the runs' instants are taken from."""
         present = self._clock.now()
-        if present is not None:
-            return present
+        return self._transact(self._present) if present is None else present
 
-        def read(connection: Connection) -> datetime:
-            instant: datetime = connection.execute(sa.select(utcnow())).scalar_one()
-            return instant
+    def _present(self, connection: Connection) -> datetime:
+        present = self._clock.now()
+        if present is None:
+            read: datetime = connection.execute(sa.select(utcnow())).scalar_one()
+            return read
+        return present
 
-        return self._transact(read)
+    def _before(self, connection: Connection, seconds: float) -> sa.ColumnElement[datetime]:
+        return sa.literal(self._present(connection) - timedelta(seconds=seconds), Instant())
+
+    def _due(
+        self, connection: Connection, due: float | datetime | None, ago: float
+    ) -> datetime | sa.ColumnElement[datetime]:
+        return due if isinstance(due, datetime) else self._before(connection, ago - (due or 0.0))
 
     def _now(self) -> sa.ColumnElement[datetime]:
         present = self._clock.now()
         return utcnow() if present is None else sa.literal(present, Instant())
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
-        try:
-            with self._engine.begin() as connection:
-                return work(connection)
-        except DBAPIError as error:
-            if not _passing(error):
-                raise
-        with self._engine.begin() as connection:
-            return work(connection)
+        return transact(self._engine, work)
 
 
 def _one(run_id: UUID, *conditions: sa.ColumnElement[bool]) -> Any:
@@ -161,18 +275,12 @@ def _in(*states: State) -> sa.ColumnElement[bool]:
 def _may_begin(retries: int) -> sa.ColumnElement[bool]:
     """`Task.retry` publishes before it raises: the next attempt may begin before the end of the
     last one is written. Its higher number proves that the last one is over."""
-    unstarted = sa.or_(
-        _in(State.CLAIMED, State.SENT),
-        sa.and_(_in(State.LOST), _c.attempt_id.is_(None)),
-    )
-    again = sa.and_(_in(State.RETRYING, State.RUNNING), _c.retries < retries)
-    return sa.or_(unstarted, again)
+    next_one = sa.and_(_in(State.RETRYING, State.RUNNING, State.LOST), _c.retries < retries)
+    return sa.or_(_in(State.CLAIMED, State.SENT), _is_lost_unstarted(), next_one)
 
 
-def _passing(error: DBAPIError) -> bool:
-    """Whether the same statement may well succeed on another connection."""
-    told = str(error.orig).lower()
-    return error.connection_invalidated or "database is locked" in told or "deadlock" in told
+def _is_lost_unstarted() -> sa.ColumnElement[bool]:
+    return sa.and_(_in(State.LOST), _c.attempt_id.is_(None))
 
 
 def cut(text: str | None) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,13 +15,17 @@ from sqlalchemy.engine import Connection
 
 from ..columns import raw, read_instant
 from ..rescue import Stranded, Verdict
-from ..routines import ENDED, CatchUp, Cause, Run, State
+from ..routines import ENDED, CatchUp, Cause, Overlap, Run, State
 from ..tables import routines, runs
 from .chunks import chunks
 from .claims import Claimed, Claimer, schedulable, to_plan
 from .ledger import cut
+from .unfinished import may_go
 
 Judge = Callable[[Stranded, datetime], Verdict]
+
+#: Causes of the runs that ``total_run_count`` counts.
+COUNTED = (Cause.SCHEDULE, Cause.CATCH_UP)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class View:
     next_run_at: datetime | None
     #: When the oldest run that is still unpublished was claimed.
     oldest_claim_at: datetime | None
+    #: A run waits for the end of the one before it; one of those need wait no longer.
+    waiting: bool = False
+    to_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,18 +58,21 @@ def look(connection: Connection, claimer: Claimer) -> View:
     present = claimer.now()
     due = sa.select(sa.literal(1)).where(mine, routines.c.next_run_at <= present).limit(1)
     plan = sa.select(sa.literal(1)).where(mine, to_plan()).limit(1)
-    following = sa.select(sa.func.min(routines.c.next_run_at)).where(
-        mine, routines.c.next_run_at > present
-    )
+    # No min(), for which MySQL and MariaDB would read all that are to come.
+    following = sa.select(routines.c.next_run_at).where(mine, routines.c.next_run_at > present)
+    following = following.order_by(routines.c.next_run_at).limit(1)
     claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == claimer.namespace)
     oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
-    now, is_due, planning, next_run_at, oldest_claim_at = connection.execute(
+    waits = sa.and_(runs.c.state == State.WAITING.value, runs.c.namespace == claimer.namespace)
+    released = sa.select(sa.func.max(sa.case((may_go(), 1), else_=0))).where(waits)
+    now, is_due, planning, next_run_at, oldest_claim_at, release = connection.execute(
         sa.select(
             raw(present),
             due.scalar_subquery(),
             plan.scalar_subquery(),
             raw(following.scalar_subquery()),
             raw(oldest.scalar_subquery()),
+            released.scalar_subquery(),
         )
     ).one()
     return View(
@@ -69,6 +80,8 @@ def look(connection: Connection, claimer: Claimer) -> View:
         is_due is not None or planning is not None,
         _instant(next_run_at),
         _instant(oldest_claim_at),
+        waiting=release is not None,
+        to_release=release == 1,
     )
 
 
@@ -154,15 +167,16 @@ def rescue(
     )
     rows = [dict(row) for row in locked.mappings()]
     standing = _standing(connection, {row["routine_id"] for row in rows})
-    again, ended = [], []
+    again: list[Claimed] = []
+    given_up: list[tuple[Mapping[str, Any], Run, Verdict]] = []
     for row in rows:
         run = _run(row)
         verdict = judge(_stranded(row, run, standing.get(row["routine_id"])), present)
         if verdict.state is None:
             again.append(Claimed(run, present))
         else:
-            _end(connection, row, run, verdict, present)
-            ended.append((f"{run.routine_name}[{run.id}]", verdict.state, verdict.reason or ""))
+            given_up.append((row, run, verdict))
+    ended = _end(connection, given_up, standing, present)
     for taken in chunks(held.run.id for held in again):
         mine = c.id.in_(taken)
         connection.execute(
@@ -180,11 +194,12 @@ def rescue(
 def _standing(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """How the routines of stranded runs stand now, by id."""
     c = routines.c
-    columns = (raw(c.id), c.active, c.catch_up, raw(c.occurrence_at), raw(c.waiting_for))
+    words = (c.active, c.catch_up, c.overlap)
+    columns = (raw(c.id), *words, raw(c.occurrence_at), raw(c.waiting_for))
     standing: dict[str, Mapping[str, Any]] = {}
     for wanted in chunks(keys):
         for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
-            names = ("active", "catch_up", "occurrence_at", "waiting_for")
+            names = ("active", "catch_up", "overlap", "occurrence_at", "waiting_for")
             standing[key] = dict(zip(names, values, strict=True))
     return standing
 
@@ -204,19 +219,23 @@ def _run(row: Mapping[str, Any]) -> Run:
 
 
 def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | None) -> Stranded:
-    catch_up = routine["catch_up"] if routine else CatchUp.LATEST.value
+    # One that was queued is late because it waited: neither that nor what has come since is a
+    # reason to drop it.
+    queued = routine is not None and routine["overlap"] == Overlap.QUEUE.value
+    kept = queued or (routine is not None and routine["catch_up"] == CatchUp.ALL.value)
+    late = queued and run.cause is Cause.SCHEDULE
     following = _instant(routine["occurrence_at"]) if routine else None
     if following == run.scheduled_for:  # a routine that runs once, or waits for the run's end
         following = None
     return Stranded(
         scheduled_for=run.scheduled_for,
-        cause=run.cause,
+        cause=Cause.CATCH_UP if late else run.cause,
         options=run.options,
         publish_attempts=row["publish_attempts"],
         fault=row["error"],
         present=routine is not None,
         active=routine is not None and bool(routine["active"]),
-        catch_up=CatchUp.ALL if catch_up == CatchUp.ALL.value else CatchUp.LATEST,
+        catch_up=CatchUp.ALL if kept else CatchUp.LATEST,
         following=following,
         over=following is None and not (routine and routine["waiting_for"]),
         claimed_at=_instant(row["claimed_at"]),
@@ -224,15 +243,43 @@ def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | Non
 
 
 def _end(
-    connection: Connection, row: Mapping[str, Any], run: Run, verdict: Verdict, now: datetime
-) -> None:
-    """End a run unpublished; one that is missed no longer counts."""
-    state = verdict.state or State.MISSED
-    values = {"state": state.value, "reason": verdict.reason, "finished_at": now}
-    connection.execute(runs.update().where(runs.c.id == run.id).values(values))
-    if state is State.MISSED and run.cause in (Cause.SCHEDULE, Cause.CATCH_UP):
-        connection.execute(
-            routines.update()
-            .where(routines.c.id == row["routine_id"], routines.c.total_run_count > 0)
-            .values(total_run_count=routines.c.total_run_count - 1)
-        )
+    connection: Connection,
+    given_up: Sequence[tuple[Mapping[str, Any], Run, Verdict]],
+    standing: Mapping[str, Any],
+    now: datetime,
+    was: State = State.CLAIMED,
+) -> list[tuple[str, State, str]]:
+    """End runs unpublished, which have been *was*; those that counted count no longer.
+
+    One whose routine somebody has locked is left for the next time.
+    """
+    counted = [row for row, run, _ in given_up if run.cause in COUNTED]
+    there = [row["routine_id"] for row in counted if row["routine_id"] in standing]
+    free = uncount(connection, there)
+    ended = []
+    for row, run, verdict in given_up:
+        if run.cause in COUNTED and row["routine_id"] in standing and row["routine_id"] not in free:
+            continue
+        state = verdict.state or State.MISSED
+        values = {"state": state.value, "reason": verdict.reason, "finished_at": now}
+        unsent = sa.and_(runs.c.id == row["id"], runs.c.state == was.value)
+        connection.execute(runs.update().where(unsent).values(values))
+        ended.append((f"{run.routine_name}[{run.id}]", state, verdict.reason or ""))
+    return ended
+
+
+def uncount(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
+    """Take back from ``total_run_count`` one run for each of *keys*, ids of routines.
+
+    Returns those that it was taken back from; not those of which somebody has locked the row, as
+    a transaction that is left open must not hold up the scheduler.
+    """
+    c, times = routines.c, Counter(keys)
+    free: set[str] = set()
+    for wanted in chunks(times):
+        locked = sa.select(raw(c.id)).where(c.id.in_(wanted)).order_by(c.id)
+        free |= set(connection.execute(locked.with_for_update(skip_locked=True)).scalars())
+    for key in free:
+        less = sa.case((c.total_run_count > times[key], c.total_run_count - times[key]), else_=0)
+        connection.execute(routines.update().where(c.id == key).values(total_run_count=less))
+    return frozenset(free)

@@ -96,7 +96,7 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
         last_run_at=_instant(text, "last_run_at"),
         total_run_count=_whole(text, "total_run_count") or 0,
         catch_up=_word(text, "catch_up", CatchUp),
-        overlap=_overlap(text),
+        overlap=_word(text, "overlap", Overlap),
         jitter_seconds=_jitter(text),
         starts_at=_instant(text, "starts_at"),
         ends_at=_instant(text, "ends_at"),
@@ -197,13 +197,6 @@ def _word(text: Mapping[str, str | None], column: str, kind: type[E]) -> E:
         raise RoutineError(
             f"{column} = {_shown(str(text[column]))}: allowed is one of {allowed}"
         ) from None
-
-
-def _overlap(text: Mapping[str, str | None]) -> Overlap:
-    overlap = _word(text, "overlap", Overlap)
-    if overlap is not Overlap.ALLOW:
-        raise RoutineError(f"overlap = '{overlap.value}' is not built yet: allowed is 'allow'")
-    return overlap
 
 
 def _jitter(text: Mapping[str, str | None]) -> float:

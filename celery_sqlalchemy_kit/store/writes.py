@@ -139,8 +139,8 @@ class Writes:
         count: int = 1,
         until: datetime | None = None,
     ) -> None:
-        """A run: one that is claimed takes along, from the routine's row, what it sends."""
-        sends = claimed_by is not None
+        """A run: one that is claimed or waits takes along from the routine's row what it sends."""
+        sends = state in (State.CLAIMED, State.WAITING)
         self._runs.append(
             {
                 "id": run.id,
@@ -160,7 +160,7 @@ class Writes:
                 "until": until,
                 "claimed_by": claimed_by,
                 "claimed_at": self.now if sends else None,
-                "publish_attempts": int(sends),
+                "publish_attempts": int(state is State.CLAIMED),
                 "finished_at": None if sends else self.now,
             }
         )
@@ -173,10 +173,10 @@ class Writes:
         next_run_at: datetime | None,
         last_run_at: datetime | None,
         total_run_count: int,
-        waiting_for: UUID | None,
+        waiting_for: UUID | str | None,
         ended_at: datetime | None,
     ) -> None:
-        """A routine moves on."""
+        """A routine moves on. *waiting_for*: an id, or its text as the ledger has it."""
         self._steps.append(
             {
                 "key": key,

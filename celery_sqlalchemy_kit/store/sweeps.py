@@ -1,0 +1,272 @@
+"""Runs that got stuck behind the broker: their worker has died, or nobody begins them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..clock import UTC
+from ..columns import raw
+from ..rescue import Unbegun, Verdict
+from ..routines import State
+from ..tables import runs
+from .chunks import chunks
+from .claims import Claimed, Claimer
+from .outbox import _instant, _run
+from .states import in_states
+
+#: What the scheduler's app says of a task: ``lost`` or ``again``, as its ``on_worker_lost``; None
+#: of one whose worker would run a message that comes twice twice.
+OnWorkerLost = Callable[[str], "str | None"]
+#: What becomes of a run that nobody has begun, by the name of its task.
+JudgeUnbegun = Callable[[str, Unbegun], "Verdict | None"]
+
+#: When something was claimed whose instant cannot be read: nothing is done about it.
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+Row = Mapping[Any, Any]
+
+_c = runs.c
+#: The last sign of life; all three are there in a run that was begun.
+_BEAT = sa.func.coalesce(_c.heartbeat_at, _c.started_at, _c.claimed_at)
+_SMALL = (
+    _c.task,
+    _c.publish_attempts,
+    *(
+        raw(_c[name]).label(name)
+        for name in ("id", "options", "scheduled_for", "claimed_at", "sent_at", "heartbeat_at")
+    ),
+)
+_COLUMNS = (
+    *_SMALL,
+    _c.routine_name,
+    _c.cause,
+    _c.worker,
+    _c.retries,
+    raw(_BEAT).label("beat_at"),
+    *(raw(_c[name]).label(name) for name in ("routine_id", "args", "kwargs")),
+)
+
+
+@dataclass(frozen=True)
+class Again(Claimed):
+    """A run whose message is sent once more; *retries* is the number of it, as Celery counts."""
+
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A run that was given up, or, *again*, is begun once more."""
+
+    run_id: str
+    routine_name: str
+    task: str
+    worker: str | None
+    reason: str
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a walk through the runs of a state has come, in the order of (claimed_at, id)."""
+
+    claimed_at: datetime
+    key: str
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Through the runs in a state that were claimed until *before*, on from *after*; *looks_at* so
+    many of them."""
+
+    state: State
+    before: datetime
+    after: Place | None
+    looks_at: int
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one sweep found, and has committed; *place*: where the next one goes on."""
+
+    lost: tuple[Lost, ...] = ()
+    again: tuple[Again, ...] = ()
+    place: Place | None = None
+
+
+def silent(namespace: str, before: datetime) -> sa.ColumnElement[bool]:
+    """Running, and without a beat since *before*."""
+    return sa.and_(
+        _c.namespace == namespace,
+        in_states(State.RUNNING),
+        _c.claimed_at < before,  # which the index knows; nothing beats before it is claimed
+        before > _BEAT,
+    )
+
+
+def unbegun(namespace: str, state: State, before: datetime) -> sa.ColumnElement[bool]:
+    """Sent, or to be retried, and claimed before *before*."""
+    return sa.and_(_c.namespace == namespace, in_states(state), _c.claimed_at <= before)
+
+
+def sweep(
+    connection: Connection,
+    claimer: Claimer,
+    on_worker_lost: OnWorkerLost,
+    *,
+    now: datetime,
+    lost_after: timedelta,
+    limit: int,
+    may_send: bool,
+) -> Swept:
+    """End the runs whose worker has not beaten for *lost_after*, at most *limit*.
+
+    Those whose task says so become ``sent`` instead, to be sent again: so that somebody does even
+    if this process dies before it has, and the routine is not taken for one that is free. Until
+    the broker is there (*may_send*) they are left alone.
+    """
+    found = (
+        sa.select(*_COLUMNS)
+        .where(silent(claimer.namespace, now - lost_after))
+        .order_by(_c.claimed_at, _c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    lost, again = [], []
+    for row in connection.execute(found).mappings().all():
+        since = _instant(row["beat_at"]) or now
+        silence = (now - since).total_seconds()
+        each = _lost(row, f"no beat of worker {row['worker']} for {silence:.0f} s")
+        sent = None
+        if on_worker_lost(row["task"]) == "again":
+            sent = _again(row, row["retries"])
+            if not may_send:
+                continue
+        if sent is not None:
+            again.append(sent)
+            each = replace(each, again=True)
+        lost.append(each)
+    _end(connection, claimer, State.RUNNING, [each for each in lost if not each.again])
+    _send_again(connection, claimer, State.RUNNING, [each for each in lost if each.again])
+    return Swept(tuple(lost), tuple(again))
+
+
+def redeliver(
+    connection: Connection, claimer: Claimer, judge: JudgeUnbegun, walk: Walk, *, limit: int
+) -> Swept:
+    """Look at runs without a lock, and act on at most *limit* of them.
+
+    In a long queue most have nothing to be done, and these must not stand before the others: so
+    the place is returned at which to go on.
+    """
+    here = _ahead(claimer, walk)
+    page = sa.select(*_SMALL).where(here).order_by(_c.claimed_at, _c.id).limit(walk.looks_at)
+    rows: Sequence[Row] = connection.execute(page).mappings().all()
+    stuck = [row for row in rows if judge(row["task"], _unbegun(row, walk.state)) is not None]
+    place = _place(rows[-1]) if len(rows) == walk.looks_at else None
+    if len(stuck) > limit:
+        stuck = stuck[:limit]
+        place = _place(stuck[-1])
+    lost: list[Lost] = []
+    again: list[Again] = []
+    for some in chunks(stuck):
+        locked = sa.select(*_COLUMNS).where(_c.id.in_([row["id"] for row in some]), here)
+        for row in connection.execute(locked.with_for_update(skip_locked=True)).mappings().all():
+            # Once more: another scheduler, or a worker, may have been here since.
+            verdict = judge(row["task"], _unbegun(row, walk.state))
+            if verdict is not None and verdict.state is not None:
+                lost.append(_lost(row, verdict.reason or ""))
+            elif verdict is not None:
+                retries = row["retries"] + (walk.state is State.RETRYING)
+                again += filter(None, [_again(row, retries)])
+    _end(connection, claimer, walk.state, lost)
+    for sent in chunks(again):
+        connection.execute(
+            runs.update()
+            .where(_c.id.in_([held.run.id for held in sent]), in_states(walk.state))
+            .values(claimed_by=claimer.id, publish_attempts=_c.publish_attempts + 1)
+        )
+    return Swept(tuple(lost), tuple(again), place)
+
+
+def _ahead(claimer: Claimer, walk: Walk) -> sa.ColumnElement[bool]:
+    here = unbegun(claimer.namespace, walk.state, walk.before)
+    if (after := walk.after) is None:
+        return here
+    behind = sa.or_(_c.claimed_at > after.claimed_at, _c.id > after.key)
+    return sa.and_(here, _c.claimed_at >= after.claimed_at, behind)
+
+
+def _place(row: Row) -> Place | None:
+    claimed_at = _instant(row["claimed_at"])
+    return Place(claimed_at, row["id"]) if claimed_at else None
+
+
+def _unbegun(row: Row, state: State) -> Unbegun:
+    claimed_at = _instant(row["claimed_at"]) or NEVER
+    if state is State.RETRYING:
+        since = _instant(row["heartbeat_at"]) or claimed_at
+    else:
+        # One that its worker has put back was begun after it was sent.
+        since = max(_instant(row[name]) or claimed_at for name in ("sent_at", "heartbeat_at"))
+    return Unbegun(
+        since=since,
+        claimed_at=claimed_at,
+        options=_options(row),
+        publish_attempts=row["publish_attempts"],
+    )
+
+
+def _options(row: Row) -> dict[str, Any]:
+    try:
+        found = json.loads(row["options"] or "null")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _again(row: Row, retries: int) -> Again | None:
+    """The message once more; what put it off the first time is over. None: it is none."""
+    try:
+        run = _run(row)
+        options = {k: v for k, v in run.options.items() if k not in ("countdown", "eta")}
+    except (ValueError, TypeError, AttributeError):  # somebody has written into the ledger
+        return None
+    claimed_at = _instant(row["claimed_at"]) or run.scheduled_for
+    return Again(replace(run, options=options), claimed_at, retries=retries)
+
+
+def _lost(row: Row, reason: str) -> Lost:
+    return Lost(row["id"], row["routine_name"], row["task"], row["worker"], reason)
+
+
+def _end(connection: Connection, claimer: Claimer, was: State, lost: Sequence[Lost]) -> None:
+    values = {"state": State.LOST.value, "finished_at": claimer.now()}
+    _write(connection, was, lost, values)
+
+
+def _send_again(connection: Connection, claimer: Claimer, was: State, lost: Sequence[Lost]) -> None:
+    values = {
+        "state": State.SENT.value,
+        "sent_at": claimer.now(),
+        "claimed_by": claimer.id,
+        "publish_attempts": _c.publish_attempts + 1,
+    }
+    _write(connection, was, lost, values)
+
+
+def _write(
+    connection: Connection, was: State, lost: Sequence[Lost], values: Mapping[str, Any]
+) -> None:
+    if not lost:
+        return
+    mine = sa.and_(_c.id == sa.bindparam("key", type_=_c.id.type), in_states(was))
+    statement = runs.update().where(mine).values({**values, "reason": sa.bindparam("why")})
+    connection.execute(statement, [{"key": each.run_id, "why": each.reason} for each in lost])

@@ -1,0 +1,48 @@
+"""One transaction, tried again where the same may well succeed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from .faults import Fault, kind_of
+
+#: How often a transaction is tried that meets a lock or a deadlock, and for how many seconds.
+TRIES = 5
+PATIENCE_SECONDS = 5.0
+#: Seconds within which a connection that is cut off is taken for one that was gone before.
+CUT_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """What *work* returns, in a transaction of its own; *work* may be called several times.
+
+    One that met a lock, a deadlock or a serialization failure is tried `TRIES` times, after
+    short random pauses; one that was cut off once more, on a fresh connection.
+    """
+    since, tries = time.monotonic(), 0
+    while True:
+        try:
+            with engine.begin() as connection:
+                return work(connection)
+        except (DBAPIError, PoolTimeoutError) as error:
+            tries += 1
+            if not _is_worth_another(error, tries, time.monotonic() - since):
+                raise
+        time.sleep(random.uniform(0.01, 0.1) * tries)  # noqa: S311  spreads tries, no secret
+
+
+def _is_worth_another(error: BaseException, tries: int, seconds: float) -> bool:
+    if kind_of(error) is Fault.TRANSIENT:
+        return tries < TRIES and seconds < PATIENCE_SECONDS
+    # One that hung until its deadline would hang again.
+    cut_off: bool = getattr(error, "connection_invalidated", False)
+    return cut_off and tries == 1 and seconds < CUT_SECONDS

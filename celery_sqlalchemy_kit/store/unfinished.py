@@ -1,0 +1,74 @@
+"""Which runs of a routine are unfinished: what its next occurrence, or one that waits, meets.
+
+Each state is asked for by itself, up to the first run that is found: so every database uses the
+index ``routine_runs_routine``, however much history a routine has, and however many runs are
+unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..columns import raw
+from ..routines import Overlap, State
+from ..tables import routines, runs
+from .chunks import chunks
+
+#: Unfinished, and not only waiting; what lasts longest is asked for first.
+_BEGUN = (State.RUNNING, State.SENT, State.RETRYING, State.CLAIMED)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Runs of one routine, ids as they stand there: any that is claimed, sent or begun, and the
+    one that waits."""
+
+    begun: str | None = None
+    waiting: str | None = None
+
+    @property
+    def last(self) -> str | None:
+        """The one that will be the last to end, as far as is known."""
+        return self.waiting or self.begun
+
+
+def read(connection: Connection, keys: Iterable[str]) -> Mapping[str, Unfinished]:
+    """The unfinished runs of the routines *keys*, whose rows the caller has locked.
+
+    A statement of its own, after the one that has locked them: the snapshot of that one may be
+    older than the run that somebody else has claimed in between.
+    """
+    found: dict[str, Unfinished] = {}
+    key = routines.c.id
+    begun = sa.func.coalesce(*(_one_of(runs, key, state) for state in _BEGUN))
+    waiting = _one_of(runs, key, State.WAITING)
+    for wanted in chunks(keys):
+        chosen = sa.select(raw(key), begun, waiting).where(key.in_(wanted))
+        for row, *ids in connection.execute(chosen):
+            found[row] = Unfinished(*ids)
+    return found
+
+
+def _one_of(table: Any, key: sa.ColumnElement[Any], state: State) -> Any:
+    of_state = sa.and_(table.c.routine_id == key, table.c.state == state.value)
+    return sa.select(raw(table.c.id)).where(of_state).limit(1).scalar_subquery()
+
+
+def may_go(waiting: Any = runs) -> sa.ColumnElement[bool]:
+    """Whether the run in *waiting* has nothing to wait for: nothing else of its routine has begun,
+    or is about to, or may overlap now."""
+    other = runs.alias("other")
+    key = waiting.c.routine_id
+    busy = [
+        sa.exists().where(
+            other.c.routine_id == key, other.c.state == state.value, other.c.id != waiting.c.id
+        )
+        for state in _BEGUN
+    ]
+    allowed = sa.exists().where(routines.c.id == key, routines.c.overlap == Overlap.ALLOW.value)
+    return sa.or_(sa.not_(sa.or_(*busy)), allowed)

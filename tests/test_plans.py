@@ -1,0 +1,241 @@
+"""Among very many rows, every statement of a scheduler finds its own by an index."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from celery_sqlalchemy_kit import migrations
+from celery_sqlalchemy_kit.due import Limits, decide
+from celery_sqlalchemy_kit.rescue import Verdict
+from celery_sqlalchemy_kit.routines import State
+from celery_sqlalchemy_kit.store import Position, Presence, Store
+from celery_sqlalchemy_kit.store.connections import make_engine
+from celery_sqlalchemy_kit.store.ledger import Ledger
+from celery_sqlalchemy_kit.store.survey import Since
+from celery_sqlalchemy_kit.store.sweeps import Place, Walk
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+#: Of each hundred thousand runs, from these on those in this state; all others have succeeded.
+RANGES = {"running": 0, "sent": 300, "retrying": 2300, "claimed": 2400, "waiting": 2450}
+RANGES |= {"failed": 2500, "lost": 2900, "missed": 2950, "succeeded": 3000}
+
+DIGITS = " UNION ALL ".join(f"SELECT {n}" for n in range(10))
+NUMBERS = f"""
+    WITH digits (n) AS ({DIGITS})
+    SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n AS n
+    FROM digits a, digits b, digits c, digits d, digits e
+"""
+SQL = {
+    "postgresql": {
+        "id": "CAST(md5(CAST({} AS text)) AS uuid)",
+        "ago": "statement_timestamp() - ({}) * interval '1 second'",
+        "analyse": "ANALYZE routines, routine_runs",
+    },
+    "mysql": {
+        "id": "md5({})",
+        "ago": "utc_timestamp(6) - INTERVAL ({}) SECOND",
+        "analyse": "ANALYZE TABLE routines, routine_runs",
+    },
+}
+
+
+def fill(engine):
+    sql = SQL[engine.dialect.name]
+    key, ago = sql["id"].format, sql["ago"].format
+    states = sorted(RANGES.items(), key=lambda item: -item[1])
+    state = "CASE " + " ".join(f"WHEN n >= {at} THEN '{name}'" for name, at in states) + " END"
+    ended = f"n >= {RANGES['failed']}"
+    run = {
+        "id": key("n + 1000000"),
+        "routine_id": key("n % 1000"),
+        "routine_name": "'poll'",
+        "namespace": "''",
+        "task": "'tasks.poll'",
+        "scheduled_for": ago("n * 6.1"),
+        "cause": "'schedule'",
+        "state": state,
+        "claimed_at": ago("n * 6.1 + 100"),
+        "publish_attempts": "1",
+        "sent_at": ago("n * 6.1 + 100"),
+        "worker": "'w@host'",
+        "heartbeat_at": f"CASE WHEN n < 280 THEN {ago(0)} ELSE {ago(500)} END",
+        "finished_at": f"CASE WHEN {ended} THEN {ago('n * 6.1')} END",
+    }
+    routine = {
+        "id": key("n"),
+        "name": "concat('routine ', n)",
+        "task": "'tasks.poll'",
+        "schedule": """'{"timedelta": 3600}'""",
+        "overlap": "CASE WHEN n % 10 = 0 THEN 'queue' ELSE 'allow' END",
+        "next_run_at": ago("100 - n"),
+        "occurrence_at": ago("100 - n"),
+        "alert": "CASE WHEN n % 500 = 0 THEN 'failed' END",
+        "waiting_for": f"CASE WHEN n % 5000 = 1 THEN {key('n + 1000000')} END",
+    }
+    with engine.begin() as connection:
+        for table, columns in (("routines", routine), ("routine_runs", run)):
+            select = f"SELECT {', '.join(columns.values())} FROM ({NUMBERS}) AS numbers"
+            names = ", ".join(columns)
+            statement = f"INSERT INTO {table} ({names}) {select}"
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+        connection.exec_driver_sql(sql["analyse"]).close()
+
+
+#: What one statement may look at; there are a hundred thousand of each.
+MOST_ROWS = 6000
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def engine(request):
+    """A hundred thousand routines and as many runs."""
+    engine = make_engine(request.getfixturevalue(request.param))
+    migrations.migrate(engine)
+    fill(engine)
+    yield engine
+    engine.dispose()
+
+
+def key(engine, number):
+    text = sa.text(f"SELECT {SQL[engine.dialect.name]['id'].format(number)}")
+    with engine.connect() as connection:
+        return UUID(str(connection.execute(text).scalar_one()))
+
+
+def calls(engine):
+    """What schedulers and workers ask for in the ordinary course of things, by name."""
+    store = Store(engine, Presence(uuid4(), "", "host", 1))
+    ledger = Ledger(engine)
+    run, routine = key(engine, 1_000_000), key(engine, 500)
+    now = store.look().now
+    limits = Limits(busy_since=now)
+
+    def walk(state, after=None):
+        walk = Walk(state, now - 60 * SECOND, after, 2000)
+        return store.redeliver(lambda task, run: Verdict(), walk, limit=100)
+
+    since = Since(
+        now - 90 * SECOND, now - 60 * SECOND, now - 7 * DAY, now - 60 * SECOND, now - HOUR
+    )
+    return {
+        "look": store.look,
+        "claim": lambda: store.claim(lambda each, at: decide(each, at, limits), limit=100),
+        "claim on": lambda: store.claim(
+            lambda each, at: decide(each, at, limits),
+            limit=100,
+            after=Position(now - 60 * SECOND, str(routine)),
+            published=[key(engine, 1_002_440)],
+        ),
+        "rescue": lambda: store.rescue(lambda each, at: Verdict(), age=10 * SECOND, limit=100),
+        "give up": lambda: store.rescue(
+            lambda each, at: Verdict(State.MISSED, "too late"), age=timedelta(0), limit=100
+        ),
+        "release": lambda: store.release(limit=100),
+        "beat": lambda: store.beat(timedelta(0)),
+        "survey": lambda: store.survey(since),
+        "sweep": lambda: store.sweep(
+            lambda task: None, now=now, lost_after=90 * SECOND, limit=100, may_send=True
+        ),
+        "sent": lambda: walk(State.SENT),
+        "sent on": lambda: walk(State.SENT, Place(now - 3 * HOUR, str(routine))),
+        "retrying": lambda: walk(State.RETRYING),
+        "alert": lambda: store.alert(
+            overdue_before=now - 60 * SECOND,
+            tells_overdue=True,
+            failed_since=now - DAY,
+            alerted_after=None,
+            limit=100,
+        ),
+        "alert on": lambda: store.alert(
+            overdue_before=now - 60 * SECOND,
+            tells_overdue=True,
+            failed_since=now - 60 * SECOND,
+            alerted_after=routine.hex if engine.dialect.name == "mysql" else str(routine),
+            limit=100,
+        ),
+        "prune": lambda: store.prune(now - 7 * DAY, limit=1000),
+        "surplus": lambda: store.surplus(routine, keep=50),
+        "prune surplus": lambda: store.prune_surplus(routine, now - 3 * DAY, limit=1000),
+        "beats of a worker": lambda: ledger.beat(
+            [(key(engine, 1_000_000 + n), uuid4()) for n in range(20)], "w@host"
+        ),
+        "begin": lambda: ledger.begin(run, uuid4(), retries=0, worker="w@host"),
+        "end": lambda: ledger.end(run, uuid4(), State.SUCCEEDED),
+    }
+
+
+def test_no_statement_looks_at_all_rows(engine):
+    asked = {}
+
+    def note(connection, cursor, statement, parameters, context, many):
+        if statement.startswith("INSERT"):
+            return
+        parameters = parameters[0] if many else parameters
+        asked.setdefault((name, statement), parameters)
+
+    for name, call in calls(engine).items():  # noqa: B007  `note` reads it
+        sa.event.listen(engine, "before_cursor_execute", note)
+        call()
+        sa.event.remove(engine, "before_cursor_execute", note)
+
+    faults = []
+    for (name, statement), parameters in asked.items():
+        faults += [
+            f"{name}: {fault}\n{statement}" for fault in faults_of(engine, statement, parameters)
+        ]
+    assert 45 < len(asked)
+    assert not faults, "\n\n".join(faults)
+
+
+def faults_of(engine, statement, parameters):
+    """What is wrong with the way in which a statement finds its rows."""
+    with engine.connect() as connection, connection.begin() as transaction:
+        look = {"postgresql": faults_on_postgresql, "mysql": faults_on_mysql}
+        found = look[engine.dialect.name](connection, statement, parameters)
+        transaction.rollback()
+    return found
+
+
+def faults_on_postgresql(connection, statement, parameters):
+    explain = "EXPLAIN (ANALYZE, FORMAT JSON) " + statement
+    (plan,) = connection.exec_driver_sql(explain, parameters).scalar_one()
+    return [
+        f"{node['Relation Name']} by {node['Node Type']}, {rows_of(node)} rows"
+        for node in nodes_of(plan["Plan"])
+        if node.get("Relation Name") in TABLES
+        and node["Node Type"] != "ModifyTable"
+        and (node["Node Type"] == "Seq Scan" or rows_of(node) > MOST_ROWS)
+    ]
+
+
+def nodes_of(node):
+    yield node
+    for below in node.get("Plans", ()):
+        yield from nodes_of(below)
+
+
+def rows_of(node):
+    return (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+
+
+def faults_on_mysql(connection, statement, parameters):
+    plan = connection.exec_driver_sql("EXPLAIN " + statement, parameters).mappings().all()
+    found = [
+        f"{row['table']} by {row['type']} {row['key']}, {row['Extra']}"
+        for row in plan
+        if row["table"] in TABLES and row["type"] in ("ALL", "index")
+    ]
+    connection.exec_driver_sql("FLUSH STATUS")
+    connection.exec_driver_sql(statement, parameters).close()
+    counts = connection.exec_driver_sql("SHOW STATUS LIKE 'Handler_read%%'").all()
+    seen = sum(int(count) for _, count in counts)
+    return [*found, f"{seen} rows"] if found or seen > MOST_ROWS else []
+
+
+#: And by what names they are joined with themselves.
+TABLES = ("routines", "routine_runs", "other", "run")
