@@ -113,6 +113,16 @@ def test_a_higher_retry_number_does_not_begin_what_is_over(ledger, store_run, st
     assert begin(ledger, retries=1) is Begun.DUPLICATE
 
 
+@pytest.mark.parametrize("state", ["sent", "lost"])
+def test_a_late_message_of_an_attempt_before_does_not_begin_what_was_put_back(
+    ledger, store_run, stored, state
+):
+    store_run(state, attempts=2, retries=1)
+
+    assert begin(ledger, attempt=OTHER, retries=0) is Begun.DUPLICATE
+    assert begin(ledger, retries=1) is Begun.BEGUN
+
+
 def test_a_begin_that_finds_its_own_attempt_has_succeeded(ledger, store_run, stored):
     store_run("sent")
 

@@ -366,6 +366,21 @@ def test_a_retry_that_never_comes_is_sent_again_with_the_next_number(sent):
     begin(poll, run, retries=1)
 
 
+def test_a_retry_that_was_given_up_is_begun_by_its_own_message_alone(sent):
+    poll, run = sent(on_worker_lost=BEGIN_AGAIN, scheduler_unstarted_after=300)
+    ledger = Ledger(poll.engine, poll.clock)
+    assert ledger.end(run.id, begin(poll, run), State.RETRYING, due=0)
+    poll.advance(320)
+    assert "lost" == the(poll, "state")
+
+    late = ledger.begin(
+        run.id, uuid4(), retries=0, worker="w", again=True, lost_after=timedelta(seconds=90)
+    )
+
+    assert Begun.DUPLICATE is late
+    begin(poll, run, retries=1)
+
+
 def test_a_run_that_its_worker_put_back_is_as_old_as_that(sent, told):
     settings = {"scheduler_redeliver_after": 0, "scheduler_unstarted_after": 300}
     poll, run = sent(on_worker_lost=LOST, **settings)

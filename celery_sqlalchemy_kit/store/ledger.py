@@ -274,9 +274,13 @@ def _in(*states: State) -> sa.ColumnElement[bool]:
 
 def _may_begin(retries: int) -> sa.ColumnElement[bool]:
     """`Task.retry` publishes before it raises: the next attempt may begin before the end of the
-    last one is written. Its higher number proves that the last one is over."""
+    last one is written. Its higher number proves that the last one is over; and a lower one, that
+    the message is of an attempt that is."""
+    unstarted = sa.and_(
+        sa.or_(_in(State.CLAIMED, State.SENT), _is_lost_unstarted()), _c.retries <= retries
+    )
     next_one = sa.and_(_in(State.RETRYING, State.RUNNING, State.LOST), _c.retries < retries)
-    return sa.or_(_in(State.CLAIMED, State.SENT), _is_lost_unstarted(), next_one)
+    return sa.or_(unstarted, next_one)
 
 
 def _is_lost_unstarted() -> sa.ColumnElement[bool]:

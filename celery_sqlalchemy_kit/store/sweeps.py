@@ -248,7 +248,10 @@ def _lost(row: Row, reason: str) -> Lost:
 
 
 def _end(connection: Connection, claimer: Claimer, was: State, lost: Sequence[Lost]) -> None:
-    values = {"state": State.LOST.value, "finished_at": claimer.now()}
+    values: dict[str, Any] = {"state": State.LOST.value, "finished_at": claimer.now()}
+    if was is State.RETRYING:
+        # The attempt that has not begun is the next one: no message of the last one begins it.
+        values |= {"retries": _c.retries + 1, "attempt_id": None}
     _write(connection, was, lost, values)
 
 
