@@ -21,13 +21,16 @@ from celery.utils.log import get_logger
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from .clock import DATABASE, Clock
+from .clock import DATABASE, Clock, pause
 from .config import Settings
 from .errors import SettingsError
 from .store.ledger import Begun, Ledger
 
 #: Seconds after a failure until the ledger is asked again; doubling.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 2.0
+#: Seconds of an outage in which no run is begun without the ledger: a restart is over by then, and
+#: what nothing is known of is run once more if its worker dies before it could be recorded.
+PATIENCE_SECONDS = 10.0
 #: What is kept in memory at most; beyond that the oldest is dropped.
 MOST_KEPT = 10_000
 #: Seconds that a process which ends spends on writing what it has kept.
@@ -52,6 +55,7 @@ class Book:
         self._ledger: Ledger | None = None
         self._pause = 0.0
         self._shut_until = 0.0
+        self._away_since: float | None = None
         self._kept: deque[Callable[[], bool]] = deque()
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
@@ -75,27 +79,40 @@ class Book:
         with self.lock:
             if self.seconds_shut:
                 return None
+            asked_at = self._clock.monotonic()
             try:
                 if self._ledger is None:
                     self._ledger = Ledger.at(self._url)
                 answer = question(self._ledger)
             except (SQLAlchemyError, ImportError, OSError) as error:
-                self._fail(error)
+                self._fail(error, asked_at)
                 return None
             self._succeed()
             return answer
 
-    def _fail(self, error: BaseException) -> None:
-        if not self._pause:
+    def bridge(self) -> bool:
+        """Wait a moment, and ask again then; false: it is away for too long, or there is none."""
+        if self._url is None:
+            return False
+        if (since := self._away_since) is None:
+            return True
+        left = since + PATIENCE_SECONDS - self._clock.monotonic()
+        if left > 0:
+            pause(min(left, self.seconds_shut))
+        return left > 0
+
+    def _fail(self, error: BaseException, asked_at: float) -> None:
+        if self._away_since is None:
+            self._away_since = asked_at
             told = " ".join(str(getattr(error, "orig", None) or error).split())
             logger.warning("routines run, but the database cannot be reached: %s", told)
         self._pause = min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
         self._shut_until = self._clock.monotonic() + self._pause
 
     def _succeed(self) -> None:
-        if self._pause:
+        if self._away_since is not None:
             logger.info("the database can be reached again: runs are recorded")
-        self._pause, self._overflowed = 0.0, False
+        self._away_since, self._pause, self._overflowed = None, 0.0, False
 
     def keep(self, write: Callable[[], bool]) -> None:
         """Call *write*, on a thread of its own, until it returns true; after an outage, that is.

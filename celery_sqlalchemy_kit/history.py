@@ -2,8 +2,9 @@
 
 A message is a run's if it has the header `HEADER`, which the scheduler sets; all others, such as
 those of ``.delay()``, pass by untouched, and so does what is called eagerly. A worker that cannot
-reach the database runs the task, says so, and records it later; but only for a first message: one
-that may be the second of its run is put back until the database answers.
+reach the database waits for it as long as it may be a restart, then runs the task, says so, and
+records it later; but only for a first message: one that may be the second of its run is put back
+until the database answers.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def begin(task: Any) -> None:
             was put back, to come again.
         Reject: it could not be put back otherwise.
     """
-    attempt = _begin(task, again=begins_again(task))
+    attempt = _begin(task, again=begins_again(task), patient=True)
     if attempt is None or attempt.begun is Begun.BEGUN:
         return
     book = book_of(task.app)
@@ -129,7 +130,9 @@ def _put_back(task: Any, attempt: Attempt, seconds: float, why: str) -> NoReturn
 
 def _on_prerun(task: Any = None, **_: Any) -> None:
     """For tasks that are not built on ours: begun, but never dropped."""
-    if getattr(task, "begins_its_runs", False) or (attempt := _begin(task, again=True)) is None:
+    if getattr(task, "begins_its_runs", False):
+        return
+    if (attempt := _begin(task, again=True, patient=False)) is None:
         return
     if attempt.begun is None:
         book = book_of(task.app)
@@ -151,8 +154,11 @@ def _on_postrun(task: Any = None, state: Any = None, retval: Any = None, **_: An
         book.keep(partial(attempt.record, book))
 
 
-def _begin(task: Any, *, again: bool) -> Attempt | None:
-    """The new attempt; None if the request is none of a run, or has its attempt."""
+def _begin(task: Any, *, again: bool, patient: bool) -> Attempt | None:
+    """The new attempt; None if the request is none of a run, or has its attempt.
+
+    *patient*: a database that is away is waited for, as long as it may be a restart.
+    """
     request = task.request
     run_id = _run_id(request)
     if run_id is None or getattr(request, "routine_attempt", None) is not None:
@@ -166,8 +172,9 @@ def _begin(task: Any, *, again: bool) -> Attempt | None:
     request.headers = {**custom, HEADER: getattr(request, HEADER)}
     book = book_of(task.app)
     lost_after = timedelta(seconds=book.settings.scheduler_lost_after)
-    attempt.begun = book.ask(
-        lambda ledger: ledger.begin(
+
+    def take(ledger: Ledger) -> Begun:
+        return ledger.begin(
             run_id,
             attempt.id,
             retries=attempt.retries,
@@ -175,7 +182,11 @@ def _begin(task: Any, *, again: bool) -> Attempt | None:
             again=again,
             lost_after=lost_after if repeated else None,
         )
-    )
+
+    attempt.begun = book.ask(take)
+    if patient and not repeated:
+        while attempt.begun is None and book.bridge():
+            attempt.begun = book.ask(take)
     return attempt
 
 

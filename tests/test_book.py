@@ -89,11 +89,25 @@ def test_after_a_failure_nobody_waits_for_the_database_for_a_while(book, clock, 
         assert book.ask(question) is None
         assert len(asked) == before
         clock.advance(0.02)
-    assert pauses == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+    assert pauses == [0.5, 1.0, 2.0, 2.0, 2.0, 2.0]
 
     book.ask(lambda ledger: True)
     book.ask(question)
-    assert book.seconds_shut == 1.0
+    assert book.seconds_shut == 0.5
+
+
+def test_an_outage_is_bridged_while_it_may_be_a_restart(book, clock, runs):
+    assert book.bridge()
+    book.ask(fails)
+    clock.advance(9)
+    assert book.bridge()
+    assert book.ask(fails) is None
+    clock.advance(2)
+    assert not book.bridge()
+
+    assert book.ask(lambda ledger: "answer") == "answer"
+    book.ask(fails)
+    assert book.bridge()
 
 
 def test_those_who_waited_for_their_turn_do_not_ask_a_server_that_has_failed_just_now(app, runs):
@@ -123,6 +137,7 @@ def test_without_a_ledger_nothing_is_asked_or_kept(app, caplog, uri, told):
     book.keep(lambda: False)
 
     assert (book.exists, book.ask(lambda ledger: 1), list(book._kept)) == (False, None, [])
+    assert not book.bridge()
     assert told in caplog.text
     assert book.settings.scheduler_lost_after == 90
 

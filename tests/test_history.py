@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
@@ -313,7 +314,30 @@ def test_what_a_task_sends_is_not_part_of_its_run(app, task, store_run):
 
 
 @pytest.fixture
-def away(app, runs):
+def impatient(monkeypatch):
+    """No outage is taken for a restart."""
+    monkeypatch.setattr(book, "PATIENCE_SECONDS", 0)
+
+
+def test_a_restart_of_the_database_is_waited_for(task, runs, caplog):
+    run_id, seen = runs.store(), []
+    runs.go_away()
+
+    def come_back():
+        wait_for(lambda: "cannot be reached" in caplog.text)
+        runs.come_back()
+
+    back = threading.Thread(target=come_back)
+    back.start()
+    trace(task, run_id, lambda: seen.append(runs.read(run_id).state))
+    back.join()
+
+    assert seen == ["running"]
+    assert runs.read(run_id).state == "succeeded"
+
+
+@pytest.fixture
+def away(app, runs, impatient):
     """The database is away until it is called."""
     runs.go_away()
     yield runs.come_back
@@ -349,6 +373,7 @@ def long_ago(monkeypatch):
     return ago
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_ran_while_the_database_was_away_is_recorded_when_it_is_back_with_its_own_times(
     app, task, runs, long_ago
 ):
@@ -367,6 +392,7 @@ def test_what_ran_while_the_database_was_away_is_recorded_when_it_is_back_with_i
     assert now - row.heartbeat_at < timedelta(seconds=30)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_still_goes_on_when_the_database_is_back_is_running(task, runs, caplog):
     """Begun late is better than never: it keeps other messages of the run from being run too."""
     run_id = runs.store()
@@ -390,6 +416,7 @@ def test_an_end_that_could_not_be_recorded_is_when_the_database_is_back(task, ru
     wait_for(lambda: runs.read(run_id).state == "succeeded")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_another_began_meanwhile_is_left_to_it_with_a_warning(task, runs, caplog):
     run_id, other = runs.store(), uuid4()
     runs.go_away()
