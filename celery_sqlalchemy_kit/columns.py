@@ -109,6 +109,14 @@ def read_instant(text: str) -> datetime:
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
+def instant_of(text: str | None) -> datetime | None:
+    """The same; None too for what is no instant, as people may have written anything."""
+    try:
+        return None if text is None else read_instant(text)
+    except ValueError:
+        return None
+
+
 def name_type() -> sa.types.TypeEngine[str]:
     """A name of at most 255 characters; ``a`` is not ``A`` on any database."""
     exact = mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin")

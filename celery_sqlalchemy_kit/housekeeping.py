@@ -37,7 +37,7 @@ FAILED_SECONDS = 300.0
 #: Runs that one sweep acts on, and that a walk through the unbegun ones looks at.
 SWEPT, LOOKED_AT = 100, 2000
 #: Runs that are deleted in one go.
-PRUNED = 1000
+PRUNED = 500
 #: Routines whose alerts are judged in one go.
 ALERTED = 100
 #: Seconds without a turn past which this scheduler was not at work: it was stopped, or the database

@@ -776,3 +776,25 @@ def test_every_form_of_schedule_may_be_written_by_sql_and_what_is_wrong_is_told(
         found = row(poll, f"bad {said}")
         assert said in found["error"]
         assert found["next_run_at"] is None
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_a_worker_frozen_in_its_begin_holds_up_no_claim(beat, clock):
+    poll = beat([every(1)])
+    poll.run()
+    clock.advance(1)
+    poll.loop.turn()
+    (run,) = poll.publisher.sent
+    assert [run.id] == poll.loop.published
+    limits = {"postgresql": "lock_timeout = '1s'", "mysql": "innodb_lock_wait_timeout = 1"}
+
+    @sa.event.listens_for(poll.engine, "begin")
+    def do_not_wait(connection):
+        connection.exec_driver_sql(f"SET {limits[connection.dialect.name]}")
+
+    other = make_engine(poll.engine.url)
+    with other.connect() as frozen, frozen.begin():
+        frozen.execute(runs.update().where(runs.c.id == run.id).values(state="running"))
+        clock.advance(1)
+        assert [run.routine_name] == [each.routine_name for each in poll.run()]
+    other.dispose()

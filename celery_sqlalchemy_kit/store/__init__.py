@@ -233,7 +233,7 @@ class Store:
             .values(seen_at=self._now(), lateness_seconds=lateness.total_seconds())
         )
         with self.engine.begin() as connection:
-            outbox.release(connection, self._claimer)
+            outbox.let_go(connection, self._claimer)
             return connection.execute(seen).rowcount > 0
 
     def leave(self, published: Iterable[UUID] = ()) -> None:

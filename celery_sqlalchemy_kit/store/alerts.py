@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..alerts import BAD, TOLD, Alert, Ended, Health, judge
-from ..columns import raw
+from ..columns import instant_of, raw
 from ..routines import State
 from ..tables import routines, runs
 from .chunks import chunks
 from .claims import Claimer, schedulable
-from .outbox import _instant
 from .states import in_states
 
 _c = routines.c
@@ -110,7 +109,7 @@ def find(
     return Found(
         tuple(dict.fromkeys([*late_keys, *(key for key, _ in ended), *known_keys])),
         more=len(late_keys) == limit,
-        failed_since=_instant(ended[-1][1]) if len(ended) == limit else None,
+        failed_since=instant_of(ended[-1][1]) if len(ended) == limit else None,
         alerted_after=known_keys[-1] if len(known_keys) == limit else None,
     )
 
@@ -157,14 +156,14 @@ def _judged(
     lasts = _lasts(connection, [row["id"] for row in rows])
     changes = []
     for row in rows:
-        last, due_at = lasts.get(row["id"]), _instant(row["next_run_at"])
+        last, due_at = lasts.get(row["id"]), instant_of(row["next_run_at"])
         health = Health(
             alert=Alert(row["alert"]) if row["alert"] in _ALERTS else None,
             active=bool(row["active"]),
             faulty=row["error"] is not None,
             overdue=due_at is not None and due_at < overdue_before,
             last=Ended(last.state, last.finished_at) if last else None,
-            paused_at=_instant(row["paused_at"]),
+            paused_at=instant_of(row["paused_at"]),
         )
         after = judge(health)
         if (after.value if after else None) != row["alert"]:
@@ -209,7 +208,7 @@ def _ends(connection: Connection, ids: Iterable[str]) -> Mapping[str, RunEnd]:
     c: Any = runs.c
     columns = (raw(c.id), c.state, raw(c.scheduled_for), raw(c.finished_at), c.reason, c.error)
     return {
-        key: RunEnd(key, State(state), _instant(due), _instant(ended), reason, error)
+        key: RunEnd(key, State(state), instant_of(due), instant_of(ended), reason, error)
         for some in chunks(ids)
         for key, state, due, ended, reason, error in connection.execute(
             sa.select(*columns).where(c.id.in_(some), in_states(*TOLD))

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..clock import DATABASE, Clock
-from ..columns import Instant, raw, read_instant, utcnow
+from ..columns import Instant, instant_of, raw, read_instant, utcnow
 from ..health import COUNTED, Beat, Bounds, Overdue, Seen
 from ..tables import routines, schedulers
 from .claims import schedulable
@@ -109,12 +109,4 @@ def _overdue(connection: Connection, namespace: str, until: datetime) -> tuple[O
         .order_by(c.next_run_at, c.id)
         .limit(COUNTED)
     )
-    return tuple(Overdue(name, due_at) for name, text in rows if (due_at := _instant(text)))
-
-
-def _instant(text: str | None) -> datetime | None:
-    """None for what people wrote and is no instant, or PostgreSQL's infinite past."""
-    try:
-        return None if text is None else read_instant(text)
-    except ValueError:
-        return None
+    return tuple(Overdue(name, due_at) for name, text in rows if (due_at := instant_of(text)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,19 +11,17 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ..columns import raw, read_instant
+from ..columns import instant_of, raw, read_instant
 from ..rescue import Stranded, Verdict
-from ..routines import ENDED, CatchUp, Cause, Overlap, Run, State
+from ..routines import ENDED, State
 from ..tables import routines, runs
 from .chunks import chunks
 from .claims import Claimed, Claimer, schedulable, to_plan
 from .ledger import cut
 from .unfinished import may_go
+from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_of
 
 Judge = Callable[[Stranded, datetime], Verdict]
-
-#: Causes of the runs that ``total_run_count`` counts.
-COUNTED = (Cause.SCHEDULE, Cause.CATCH_UP)
 
 
 @dataclass(frozen=True)
@@ -78,31 +74,28 @@ def look(connection: Connection, claimer: Claimer) -> View:
     return View(
         read_instant(now),
         is_due is not None or planning is not None,
-        _instant(next_run_at),
-        _instant(oldest_claim_at),
+        instant_of(next_run_at),
+        instant_of(oldest_claim_at),
         waiting=release is not None,
         to_release=release == 1,
     )
 
 
-def _instant(text: str | None) -> datetime | None:
-    """None too for what is no instant: the claim of its row is going to say so."""
-    try:
-        return None if text is None else read_instant(text)
-    except ValueError:
-        return None
-
-
 def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> None:
-    """What was published is ``sent``, unless a worker has begun it already."""
+    """What was published is ``sent``, unless a worker has begun it, or is about to: one that is
+    frozen in the middle of that must not hold up the scheduler."""
     for published in chunks(ids):
         mine = sa.and_(
             runs.c.id.in_(published),
             runs.c.state == State.CLAIMED.value,
             runs.c.claimed_by == claimer.id,
         )
+        free: Any = sa.select(runs.c.id).where(mine).order_by(runs.c.id)
+        free = free.with_for_update(skip_locked=True)
+        if connection.dialect.name == "mysql":  # which does not update what it selects from
+            free = connection.execute(free).scalars().all()
         values = {"state": State.SENT.value, "sent_at": claimer.now(), "error": None}
-        connection.execute(runs.update().where(mine).values(values))
+        connection.execute(runs.update().where(mine, runs.c.id.in_(free)).values(values))
 
 
 def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
@@ -111,7 +104,7 @@ def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
     connection.execute(runs.update().where(unsent).values(error=cut(fault)))
 
 
-def release(connection: Connection, claimer: Claimer) -> None:
+def let_go(connection: Connection, claimer: Claimer) -> None:
     """Let go routines that wait for a run which has ended, or is there no more.
 
     Read as text, as people may have written anything. A row that somebody has locked is left to
@@ -139,9 +132,6 @@ def release(connection: Connection, claimer: Claimer) -> None:
         )
 
 
-_SENT = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "claimed_at", "error")
-
-
 def rescue(
     connection: Connection, claimer: Claimer, judge: Judge, *, age: timedelta, limit: int
 ) -> Rescued:
@@ -149,13 +139,7 @@ def rescue(
     present = read_instant(connection.execute(sa.select(raw(claimer.now()))).scalar_one())
     c = runs.c
     locked = connection.execute(
-        sa.select(
-            c.routine_name,
-            c.task,
-            c.cause,
-            c.publish_attempts,
-            *(raw(c[name]).label(name) for name in _SENT),
-        )
+        sa.select(*UNSENT)
         .where(
             c.state == State.CLAIMED.value,
             c.namespace == claimer.namespace,
@@ -166,17 +150,17 @@ def rescue(
         .with_for_update(skip_locked=True)
     )
     rows = [dict(row) for row in locked.mappings()]
-    standing = _standing(connection, {row["routine_id"] for row in rows})
+    standing = standing_of(connection, {row["routine_id"] for row in rows})
     again: list[Claimed] = []
-    given_up: list[tuple[Mapping[str, Any], Run, Verdict]] = []
+    given_up: list[GivenUp] = []
     for row in rows:
-        run = _run(row)
-        verdict = judge(_stranded(row, run, standing.get(row["routine_id"])), present)
+        run = run_of(row)
+        verdict = judge(stranded_of(row, run, standing.get(row["routine_id"])), present)
         if verdict.state is None:
             again.append(Claimed(run, present))
         else:
             given_up.append((row, run, verdict))
-    ended = _end(connection, given_up, standing, present)
+    ended = end_unsent(connection, given_up, standing, present)
     for taken in chunks(held.run.id for held in again):
         mine = c.id.in_(taken)
         connection.execute(
@@ -189,97 +173,3 @@ def rescue(
             )
         )
     return Rescued(tuple(again), tuple(ended))
-
-
-def _standing(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """How the routines of stranded runs stand now, by id."""
-    c = routines.c
-    words = (c.active, c.catch_up, c.overlap)
-    columns = (raw(c.id), *words, raw(c.occurrence_at), raw(c.waiting_for))
-    standing: dict[str, Mapping[str, Any]] = {}
-    for wanted in chunks(keys):
-        for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
-            names = ("active", "catch_up", "overlap", "occurrence_at", "waiting_for")
-            standing[key] = dict(zip(names, values, strict=True))
-    return standing
-
-
-def _run(row: Mapping[str, Any]) -> Run:
-    return Run(
-        id=UUID(row["id"]),
-        routine_id=UUID(row["routine_id"]),
-        routine_name=row["routine_name"],
-        task=row["task"],
-        scheduled_for=read_instant(row["scheduled_for"]),
-        cause=Cause(row["cause"]),
-        args=tuple(json.loads(row["args"] or "null") or ()),
-        kwargs=json.loads(row["kwargs"] or "null") or {},
-        options=json.loads(row["options"] or "null") or {},
-    )
-
-
-def _stranded(row: Mapping[str, Any], run: Run, routine: Mapping[str, Any] | None) -> Stranded:
-    # One that was queued is late because it waited: neither that nor what has come since is a
-    # reason to drop it.
-    queued = routine is not None and routine["overlap"] == Overlap.QUEUE.value
-    kept = queued or (routine is not None and routine["catch_up"] == CatchUp.ALL.value)
-    late = queued and run.cause is Cause.SCHEDULE
-    following = _instant(routine["occurrence_at"]) if routine else None
-    if following == run.scheduled_for:  # a routine that runs once, or waits for the run's end
-        following = None
-    return Stranded(
-        scheduled_for=run.scheduled_for,
-        cause=Cause.CATCH_UP if late else run.cause,
-        options=run.options,
-        publish_attempts=row["publish_attempts"],
-        fault=row["error"],
-        present=routine is not None,
-        active=routine is not None and bool(routine["active"]),
-        catch_up=CatchUp.ALL if kept else CatchUp.LATEST,
-        following=following,
-        over=following is None and not (routine and routine["waiting_for"]),
-        claimed_at=_instant(row["claimed_at"]),
-    )
-
-
-def _end(
-    connection: Connection,
-    given_up: Sequence[tuple[Mapping[str, Any], Run, Verdict]],
-    standing: Mapping[str, Any],
-    now: datetime,
-    was: State = State.CLAIMED,
-) -> list[tuple[str, State, str]]:
-    """End runs unpublished, which have been *was*; those that counted count no longer.
-
-    One whose routine somebody has locked is left for the next time.
-    """
-    counted = [row for row, run, _ in given_up if run.cause in COUNTED]
-    there = [row["routine_id"] for row in counted if row["routine_id"] in standing]
-    free = uncount(connection, there)
-    ended = []
-    for row, run, verdict in given_up:
-        if run.cause in COUNTED and row["routine_id"] in standing and row["routine_id"] not in free:
-            continue
-        state = verdict.state or State.MISSED
-        values = {"state": state.value, "reason": verdict.reason, "finished_at": now}
-        unsent = sa.and_(runs.c.id == row["id"], runs.c.state == was.value)
-        connection.execute(runs.update().where(unsent).values(values))
-        ended.append((f"{run.routine_name}[{run.id}]", state, verdict.reason or ""))
-    return ended
-
-
-def uncount(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
-    """Take back from ``total_run_count`` one run for each of *keys*, ids of routines.
-
-    Returns those that it was taken back from; not those of which somebody has locked the row, as
-    a transaction that is left open must not hold up the scheduler.
-    """
-    c, times = routines.c, Counter(keys)
-    free: set[str] = set()
-    for wanted in chunks(times):
-        locked = sa.select(raw(c.id)).where(c.id.in_(wanted)).order_by(c.id)
-        free |= set(connection.execute(locked.with_for_update(skip_locked=True)).scalars())
-    for key in free:
-        less = sa.case((c.total_run_count > times[key], c.total_run_count - times[key]), else_=0)
-        connection.execute(routines.update().where(c.id == key).values(total_run_count=less))
-    return frozenset(free)

@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..clock import UTC
-from ..columns import raw
+from ..columns import instant_of, raw
 from ..rescue import Unbegun, Verdict
 from ..routines import State
 from ..tables import runs
 from .chunks import chunks
 from .claims import Claimed, Claimer
-from .outbox import _instant, _run
 from .states import in_states
+from .unsent import run_of
 
 #: What the scheduler's app says of a task: ``lost`` or ``again``, as its ``on_worker_lost``; None
 #: of one whose worker would run a message that comes twice twice.
@@ -141,7 +141,7 @@ def sweep(
     )
     lost, again = [], []
     for row in connection.execute(found).mappings().all():
-        since = _instant(row["beat_at"]) or now
+        since = instant_of(row["beat_at"]) or now
         silence = (now - since).total_seconds()
         each = _lost(row, f"no beat of worker {row['worker']} for {silence:.0f} s")
         sent = None
@@ -205,17 +205,17 @@ def _ahead(claimer: Claimer, walk: Walk) -> sa.ColumnElement[bool]:
 
 
 def _place(row: Row) -> Place | None:
-    claimed_at = _instant(row["claimed_at"])
+    claimed_at = instant_of(row["claimed_at"])
     return Place(claimed_at, row["id"]) if claimed_at else None
 
 
 def _unbegun(row: Row, state: State) -> Unbegun:
-    claimed_at = _instant(row["claimed_at"]) or NEVER
+    claimed_at = instant_of(row["claimed_at"]) or NEVER
     if state is State.RETRYING:
-        since = _instant(row["heartbeat_at"]) or claimed_at
+        since = instant_of(row["heartbeat_at"]) or claimed_at
     else:
         # One that its worker has put back was begun after it was sent.
-        since = max(_instant(row[name]) or claimed_at for name in ("sent_at", "heartbeat_at"))
+        since = max(instant_of(row[name]) or claimed_at for name in ("sent_at", "heartbeat_at"))
     return Unbegun(
         since=since,
         claimed_at=claimed_at,
@@ -235,11 +235,11 @@ def _options(row: Row) -> dict[str, Any]:
 def _again(row: Row, retries: int) -> Again | None:
     """The message once more; what put it off the first time is over. None: it is none."""
     try:
-        run = _run(row)
+        run = run_of(row)
         options = {k: v for k, v in run.options.items() if k not in ("countdown", "eta")}
     except (ValueError, TypeError, AttributeError):  # somebody has written into the ledger
         return None
-    claimed_at = _instant(row["claimed_at"]) or run.scheduled_for
+    claimed_at = instant_of(row["claimed_at"]) or run.scheduled_for
     return Again(replace(run, options=options), claimed_at, retries=retries)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from ..clock import pause
 from .faults import Fault, kind_of
 
 #: How often a transaction is tried that meets a lock or a deadlock, and for how many seconds.
@@ -37,7 +38,7 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
             tries += 1
             if not _is_worth_another(error, tries, time.monotonic() - since):
                 raise
-        time.sleep(random.uniform(0.01, 0.1) * tries)  # noqa: S311  spreads tries, no secret
+        pause(random.uniform(0.01, 0.1) * tries)  # noqa: S311  spreads tries, no secret
 
 
 def _is_worth_another(error: BaseException, tries: int, seconds: float) -> bool:

@@ -21,23 +21,23 @@ from ..routines import Cause, State
 from ..tables import runs
 from .chunks import CHUNK
 from .claims import Claimed, Claimer
-from .outbox import Rescued, _end, _run, _standing, _stranded
+from .outbox import Rescued
 from .unfinished import may_go
+from .unsent import UNSENT, end_unsent, run_of, standing_of, stranded_of
 
 _c = runs.c
 _BY_HAND = (Cause.MANUAL, Cause.BACKFILL)
-_READ = ("id", "routine_id", "args", "kwargs", "options", "scheduled_for", "claimed_at", "error")
 
 
 def release(connection: Connection, claimer: Claimer, *, limit: int) -> Rescued:
     """Claim the runs that need wait no longer, or end them; who has waited longest comes first."""
     present = read_instant(connection.execute(sa.select(raw(claimer.now()))).scalar_one())
     rows = _lock(connection, claimer, min(limit, CHUNK))
-    standing = _standing(connection, {row["routine_id"] for row in rows})
+    standing = standing_of(connection, {row["routine_id"] for row in rows})
     claimed, given_up = [], []
     for row in rows:
-        run = _run(row)
-        found = _stranded(row, run, standing.get(row["routine_id"]))
+        run = run_of(row)
+        found = stranded_of(row, run, standing.get(row["routine_id"]))
         # From when it was queued: what has been late before is not its fault.
         expires = expiry(found.claimed_at or present, run.options)
         reason = released(
@@ -61,7 +61,7 @@ def release(connection: Connection, claimer: Claimer, *, limit: int) -> Rescued:
             publish_attempts=1,
         )
     )
-    ended = _end(connection, given_up, standing, present, State.WAITING)
+    ended = end_unsent(connection, given_up, standing, present, State.WAITING)
     return Rescued(tuple(claimed), tuple(ended))
 
 
@@ -71,9 +71,7 @@ def _lock(connection: Connection, claimer: Claimer, limit: int) -> Sequence[Mapp
     first = sa.select(raw(_c.id)).where(waits, _c.namespace == claimer.namespace, may_go())
     first = first.order_by(_c.claimed_at, _c.id).limit(limit)
     keys = connection.execute(first).scalars().all()
-    columns = (_c.routine_name, _c.task, _c.cause, _c.publish_attempts)
-    chosen = sa.select(*columns, *(raw(_c[name]).label(name) for name in _READ))
-    chosen = chosen.where(_c.id.in_(keys), waits).order_by(_c.claimed_at, _c.id)
+    chosen = sa.select(*UNSENT).where(_c.id.in_(keys), waits).order_by(_c.claimed_at, _c.id)
     locked = connection.execute(chosen.with_for_update(skip_locked=True)).mappings().all()
     again = sa.select(raw(_c.id)).where(_c.id.in_([row["id"] for row in locked]), may_go())
     still = frozenset(connection.execute(again).scalars())

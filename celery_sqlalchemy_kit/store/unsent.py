@@ -1,0 +1,144 @@
+"""Runs that are claimed, or wait, and are not published: as values, and given up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..columns import instant_of, raw, read_instant
+from ..rescue import Stranded, Verdict
+from ..routines import CatchUp, Cause, Overlap, Run, State
+from ..tables import routines, runs
+from .chunks import chunks
+
+Row = Mapping[str, Any]
+#: A run, its row, and why it ends.
+GivenUp = tuple[Row, Run, Verdict]
+
+#: Causes of the runs that ``total_run_count`` counts.
+COUNTED = (Cause.SCHEDULE, Cause.CATCH_UP)
+
+
+#: What is read of such a run.
+UNSENT = (
+    runs.c.routine_name,
+    runs.c.task,
+    runs.c.cause,
+    runs.c.publish_attempts,
+    *(
+        raw(runs.c[name]).label(name)
+        for name in (
+            "id",
+            "routine_id",
+            "args",
+            "kwargs",
+            "options",
+            "scheduled_for",
+            "claimed_at",
+            "error",
+        )
+    ),
+)
+
+
+def standing_of(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """How the routines of stranded runs stand now, by id."""
+    c = routines.c
+    words = (c.active, c.catch_up, c.overlap)
+    columns = (raw(c.id), *words, raw(c.occurrence_at), raw(c.waiting_for))
+    standing: dict[str, Mapping[str, Any]] = {}
+    for wanted in chunks(keys):
+        for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
+            names = ("active", "catch_up", "overlap", "occurrence_at", "waiting_for")
+            standing[key] = dict(zip(names, values, strict=True))
+    return standing
+
+
+def run_of(row: Row) -> Run:
+    """The run that a row of `UNSENT` is."""
+    return Run(
+        id=UUID(row["id"]),
+        routine_id=UUID(row["routine_id"]),
+        routine_name=row["routine_name"],
+        task=row["task"],
+        scheduled_for=read_instant(row["scheduled_for"]),
+        cause=Cause(row["cause"]),
+        args=tuple(json.loads(row["args"] or "null") or ()),
+        kwargs=json.loads(row["kwargs"] or "null") or {},
+        options=json.loads(row["options"] or "null") or {},
+    )
+
+
+def stranded_of(row: Row, run: Run, routine: Mapping[str, Any] | None) -> Stranded:
+    """What it is judged by; *routine*: how it stands, as `standing_of` has it."""
+    # One that was queued is late because it waited: neither that nor what has come since is a
+    # reason to drop it.
+    queued = routine is not None and routine["overlap"] == Overlap.QUEUE.value
+    kept = queued or (routine is not None and routine["catch_up"] == CatchUp.ALL.value)
+    late = queued and run.cause is Cause.SCHEDULE
+    following = instant_of(routine["occurrence_at"]) if routine else None
+    if following == run.scheduled_for:  # a routine that runs once, or waits for the run's end
+        following = None
+    return Stranded(
+        scheduled_for=run.scheduled_for,
+        cause=Cause.CATCH_UP if late else run.cause,
+        options=run.options,
+        publish_attempts=row["publish_attempts"],
+        fault=row["error"],
+        present=routine is not None,
+        active=routine is not None and bool(routine["active"]),
+        catch_up=CatchUp.ALL if kept else CatchUp.LATEST,
+        following=following,
+        over=following is None and not (routine and routine["waiting_for"]),
+        claimed_at=instant_of(row["claimed_at"]),
+    )
+
+
+def end_unsent(
+    connection: Connection,
+    given_up: Sequence[GivenUp],
+    standing: Mapping[str, Any],
+    now: datetime,
+    was: State = State.CLAIMED,
+) -> list[tuple[str, State, str]]:
+    """End runs unpublished, which have been *was*; those that counted count no longer.
+
+    One whose routine somebody has locked is left for the next time.
+    """
+    counted = [row for row, run, _ in given_up if run.cause in COUNTED]
+    there = [row["routine_id"] for row in counted if row["routine_id"] in standing]
+    free = uncount(connection, there)
+    ended = []
+    for row, run, verdict in given_up:
+        if run.cause in COUNTED and row["routine_id"] in standing and row["routine_id"] not in free:
+            continue
+        state = verdict.state or State.MISSED
+        values = {"state": state.value, "reason": verdict.reason, "finished_at": now}
+        unsent = sa.and_(runs.c.id == row["id"], runs.c.state == was.value)
+        connection.execute(runs.update().where(unsent).values(values))
+        ended.append((f"{run.routine_name}[{run.id}]", state, verdict.reason or ""))
+    return ended
+
+
+def uncount(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
+    """Take back from ``total_run_count`` one run for each of *keys*, ids of routines.
+
+    Returns those that it was taken back from; not those of which somebody has locked the row, as
+    a transaction that is left open must not hold up the scheduler.
+    """
+    c, times = routines.c, Counter(keys)
+    free: set[str] = set()
+    for wanted in chunks(times):
+        locked = sa.select(raw(c.id)).where(c.id.in_(wanted)).order_by(c.id)
+        free |= set(connection.execute(locked.with_for_update(skip_locked=True)).scalars())
+    for key in free:
+        less = sa.case((c.total_run_count > times[key], c.total_run_count - times[key]), else_=0)
+        connection.execute(routines.update().where(c.id == key).values(total_run_count=less))
+    return frozenset(free)
