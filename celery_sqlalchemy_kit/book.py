@@ -30,7 +30,7 @@ from .store.ledger import Begun, Ledger
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 2.0
 #: Seconds of an outage in which no run is begun without the ledger: a restart is over by then, and
 #: what nothing is known of is run once more if its worker dies before it could be recorded.
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 15.0
 #: What is kept in memory at most; beyond that the oldest is dropped.
 MOST_KEPT = 10_000
 #: Seconds that a process which ends spends on writing what it has kept.

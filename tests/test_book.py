@@ -99,7 +99,7 @@ def test_after_a_failure_nobody_waits_for_the_database_for_a_while(book, clock, 
 def test_an_outage_is_bridged_while_it_may_be_a_restart(book, clock, runs):
     assert book.bridge()
     book.ask(fails)
-    clock.advance(9)
+    clock.advance(14)
     assert book.bridge()
     assert book.ask(fails) is None
     clock.advance(2)

@@ -102,7 +102,8 @@ class _Watchdog:
     """One thread a process, from the first connection on; it does not outlive a fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        #: To be had twice, as garbage that is collected meanwhile may be a connection.
+        self._lock = threading.RLock()
         #: Weak, for those of connections that could not be set up: nobody says that they end.
         self._used: WeakSet[_Line] = WeakSet()
         self._awake = threading.Event()
@@ -132,7 +133,7 @@ class _Watchdog:
             pause(TICK_SECONDS)
             now = time.monotonic()
             with self._lock:
-                late = [line for line in self._used if line.until <= now]
+                late = [line for line in list(self._used) if line.until <= now]
                 for line in late:
                     line.cut()
                 self._used.difference_update(late)
