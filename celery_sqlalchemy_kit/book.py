@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
 from celery import Celery, signals
@@ -24,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .clock import DATABASE, Clock, pause
 from .config import Settings
 from .errors import SettingsError
-from .store.ledger import Begun, Ledger
+from .store.ledger import Ledger
 
 #: Seconds after a failure until the ledger is asked again; doubling.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 2.0
@@ -37,8 +34,6 @@ MOST_KEPT = 10_000
 FLUSH_SECONDS = 1.0
 #: Seconds that a fork waits for the statements of other threads.
 FORK_SECONDS = 1.0
-#: Age from which what is recorded is recorded with its own time, not the database's present.
-LATE_SECONDS = 1.0
 
 logger = get_logger(__name__)
 T = TypeVar("T")
@@ -166,64 +161,6 @@ class Book:
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._writer is None, FLUSH_SECONDS):
                 logger.error("the database is away, and %d runs are not recorded", len(self._kept))
-
-
-@dataclass
-class Attempt:
-    """One go at a run, kept on the request, which is the only place where it is remembered."""
-
-    run_id: UUID
-    task: str
-    worker: str
-    retries: int = 0
-    id: UUID = field(default_factory=uuid4)
-    #: What the database said; None while it could not be reached.
-    begun: Begun | None = None
-    began: float = field(default_factory=time.monotonic)
-    #: What `Ledger.end` is to be told, and since when.
-    ending: dict[str, Any] | None = None
-    ended: float = 0.0
-    recorded: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.task}[{self.run_id}]"
-
-    def end(self, ending: dict[str, Any]) -> None:
-        self.ending, self.ended = ending, time.monotonic()
-
-    def record(self, book: Book) -> bool:
-        """Write what the database does not know yet; false while it cannot be reached."""
-        return book.ask(self._record) is not None
-
-    def _record(self, ledger: Ledger) -> bool:
-        if self.begun is None:
-            self.begun = ledger.begin(
-                self.run_id,
-                self.id,
-                retries=self.retries,
-                worker=self.worker,
-                ago=_seconds_since(self.began),
-            )
-            if self.begun is not Begun.BEGUN:
-                logger.warning(
-                    "%s: not recorded as %s: %s",
-                    self,
-                    self.ending["state"].value if self.ending else "running",
-                    "another attempt has begun it, or it is over"
-                    if self.begun is Begun.DUPLICATE
-                    else "the database has no such run",
-                )
-        if self.begun is Begun.BEGUN and self.ending is not None and not self.recorded:
-            ago = _seconds_since(self.ended)
-            if not ledger.end(self.run_id, self.id, **self.ending, ago=ago):
-                logger.warning("%s: ended, but is no longer this attempt's", self)
-            self.recorded = True
-        return True
-
-
-def _seconds_since(instant: float) -> float:
-    seconds = time.monotonic() - instant
-    return seconds if seconds > LATE_SECONDS else 0.0
 
 
 def _settings_of(app: Celery) -> tuple[Settings, URL | None]:

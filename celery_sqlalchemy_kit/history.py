@@ -9,6 +9,8 @@ until the database answers.
 
 from __future__ import annotations
 
+import sys
+import threading
 import traceback
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +23,8 @@ from celery.utils.log import get_logger
 from celery.utils.time import maybe_make_aware
 from kombu.exceptions import OperationalError
 
-from .book import Attempt, Book, book_of
+from .attempt import Attempt
+from .book import Book, book_of
 from .clock import UTC
 from .routines import AGAIN, HEADER, State
 from .signals import task_lost
@@ -49,7 +52,7 @@ def begin(task: Any) -> None:
             was put back, to come again.
         Reject: it could not be put back otherwise.
     """
-    attempt = _begin(task, again=begins_again(task), patient=True)
+    attempt = _begin(task, again=begins_again(task))
     if attempt is None or attempt.begun is Begun.BEGUN:
         return
     book = book_of(task.app)
@@ -57,6 +60,9 @@ def begin(task: Any) -> None:
         _begin_blind(task, attempt, book)
     elif attempt.begun is Begun.UNKNOWN:
         _begin_unknown(task, attempt, book)
+    elif attempt.begun is Begun.OWNED and getattr(task.request, AGAIN, None) is True:
+        # A scheduler's, which sends another if the worker dies; the broker would not.
+        _drop(attempt, "its worker is alive")
     elif attempt.begun is Begun.OWNED:
         seconds = book.settings.scheduler_lost_after / 3
         _put_back(task, attempt, seconds, "its worker is alive, but may yet die")
@@ -119,7 +125,7 @@ def _put_back(task: Any, attempt: Attempt, seconds: float, why: str) -> NoReturn
         request,
         countdown=seconds,
         retries=attempt.retries,
-        headers={**request.headers, AGAIN: True},
+        headers={**request.headers, AGAIN: "put back"},
     )
     try:
         copy.apply_async()
@@ -132,7 +138,7 @@ def _on_prerun(task: Any = None, **_: Any) -> None:
     """For tasks that are not built on ours: begun, but never dropped."""
     if getattr(task, "begins_its_runs", False):
         return
-    if (attempt := _begin(task, again=True, patient=False)) is None:
+    if (attempt := _begin(task, again=True, runs_anyway=True)) is None:
         return
     if attempt.begun is None:
         book = book_of(task.app)
@@ -145,19 +151,24 @@ def _on_postrun(task: Any = None, state: Any = None, retval: Any = None, **_: An
     attempt: Attempt | None = getattr(task.request, "routine_attempt", None)
     if attempt is None or attempt.begun not in (None, Begun.BEGUN):
         return
-    ending = _ending(state, retval, task.app)
+    ending = _ending(state, retval, task.app) or _ending_of_thread()
     if ending is None:
         return
     book = book_of(task.app)
     attempt.end(ending)
-    if not attempt.record(book):
-        book.keep(partial(attempt.record, book))
+    written = False
+    try:
+        written = attempt.record(book)
+    finally:  # a soft time limit may come just now
+        if not written:
+            book.keep(partial(attempt.record, book))
 
 
-def _begin(task: Any, *, again: bool, patient: bool) -> Attempt | None:
+def _begin(task: Any, *, again: bool, runs_anyway: bool = False) -> Attempt | None:
     """The new attempt; None if the request is none of a run, or has its attempt.
 
-    *patient*: a database that is away is waited for, as long as it may be a restart.
+    A database that is away is waited for, as long as it may be a restart. *runs_anyway*: it is
+    not, nor is it asked whether the worker that has begun the run before is alive.
     """
     request = task.request
     run_id = _run_id(request)
@@ -171,7 +182,7 @@ def _begin(task: Any, *, again: bool, patient: bool) -> Attempt | None:
     custom = {key: value for key, value in (request.headers or {}).items() if key not in _OURS}
     request.headers = {**custom, HEADER: getattr(request, HEADER)}
     book = book_of(task.app)
-    lost_after = timedelta(seconds=book.settings.scheduler_lost_after)
+    lost_after = timedelta(seconds=0 if runs_anyway else book.settings.scheduler_lost_after)
 
     def take(ledger: Ledger) -> Begun:
         return ledger.begin(
@@ -184,7 +195,7 @@ def _begin(task: Any, *, again: bool, patient: bool) -> Attempt | None:
         )
 
     attempt.begun = book.ask(take)
-    if patient and not repeated:
+    if not (runs_anyway or repeated):
         while attempt.begun is None and book.bridge():
             attempt.begun = book.ask(take)
     return attempt
@@ -259,6 +270,14 @@ def _ending(state: Any, retval: Any, app: Any) -> dict[str, Any] | None:
         cause = retval.reason if isinstance(retval.reason, BaseException) else retval
         return {"state": State.FAILED, "reason": "rejected", "error": describe(cause)}
     return None
+
+
+def _ending_of_thread() -> dict[str, Any] | None:
+    """What ends the process in other pools, `SystemExit` say, ends but the body in a thread."""
+    error = sys.exc_info()[1]
+    if error is None or threading.current_thread() is threading.main_thread():
+        return None
+    return {"state": State.FAILED, "error": describe(error)}
 
 
 def describe(error: Any) -> str | None:

@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between chores while there is always something due.
 BUSY_SECONDS = 1.0
-#: Seconds for which a chore that failed is put off.
-FAILED_SECONDS = 300.0
+#: Seconds for which a chore that failed is put off, and one that was not answered.
+FAILED_SECONDS, UNANSWERED_SECONDS = 300.0, 30.0
 #: Runs that one sweep acts on, and that a walk through the unbegun ones looks at.
 SWEPT, LOOKED_AT = 100, 2000
 #: Runs that are deleted in one go.
@@ -43,8 +43,13 @@ ALERTED = 100
 #: Seconds without a turn past which this scheduler was not at work: it was stopped, or the database
 #: was away. What is overdue then is about to be claimed.
 GAP_SECONDS = 30.0
+GAP = timedelta(seconds=GAP_SECONDS)
 #: Seconds that workers may take, beyond the time between two beats, to beat again after an outage.
 BEATS_AGAIN = timedelta(seconds=5)
+#: Seconds in which workers write down, after an outage, what they have begun without the ledger.
+RECORDED_SECONDS = 10.0
+#: Pages of a walk in one round in which there is nothing to be done.
+IDLE_PAGES = 3
 #: How far back runs are looked for that have failed: at first, now and then, as a worker may write
 #: an end late that it could not write in time, and else.
 FAILED_WITHIN = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1))
@@ -102,6 +107,8 @@ class Housekeeping:
         self._put_off: dict[str, float] = {}
         self._worked_at = clock.monotonic() - BUSY_SECONDS
         self._turned_at = self._well_since = clock.monotonic()
+        self._seen_at: datetime | None = None
+        self._idle_pages = 0
         self._places: dict[State, Place | None] = {}
         self._failed_since: datetime | None = None
         self._failed_within, self._rewind_at = FAILED_WITHIN[0], 0.0
@@ -134,9 +141,12 @@ class Housekeeping:
         *instant* is the present, as the database had it a moment ago; *ready*: the broker is there.
         """
         at = self._clock.monotonic()
-        if at - self._turned_at > GAP_SECONDS:
+        held_up = at - self._turned_at > GAP_SECONDS
+        # The monotonic clock stands still while a machine sleeps, and knows no other's.
+        jumped = self._seen_at is not None and abs(instant - self._seen_at) > GAP
+        if held_up or jumped:
             self._well_since = at
-        self._turned_at = at
+        self._turned_at, self._seen_at = at, instant
         if busy and at - self._worked_at < BUSY_SECONDS:
             return False
         for chores in (self._chores, self._prunes):
@@ -155,6 +165,7 @@ class Housekeeping:
         except SQLAlchemyError as error:
             kind = kind_of(error)
             if kind is Fault.AWAY:
+                self._put_off[name] = now.monotonic + UNANSWERED_SECONDS
                 raise
             if kind is Fault.TRANSIENT:
                 logger.debug("routines: %s met a lock, and is put off: %s", name, error)
@@ -167,6 +178,7 @@ class Housekeeping:
     def _survey(self, now: _Now) -> bool:
         if self._failed_since is None:
             self._failed_since = now.instant - self._failed_window(now.monotonic)
+        self._idle_pages = 0
         tells_overdue = self._tells_overdue(now)
         found = self._store.survey(
             Since(
@@ -212,16 +224,21 @@ class Housekeeping:
 
     def _walk(self, state: State, now: _Now) -> bool:
         def judge(task: str, run: Unbegun) -> Verdict | None:
-            known = now.ready and self._on_worker_lost(task) is not None
+            known = sends and self._on_worker_lost(task) is not None
             return judge_unbegun(run, now.instant, self._patience, redelivers=known)
+
+        sends = now.ready and self._well_for(now, RECORDED_SECONDS)
 
         before = now.instant - self._patience.shortest
         walk = Walk(state, before, self._places.get(state), LOOKED_AT)
         swept = self._store.redeliver(judge, walk, limit=SWEPT)
         self._places[state] = swept.place
         self._settle(swept, now)
-        # A long queue is not made twice as long all at once.
-        return swept.place is not None and len(swept.again) < SWEPT
+        # A long queue is not made twice as long all at once, nor looked through in every round.
+        if not (swept.again or swept.lost):
+            self._idle_pages += 1
+        more = swept.place is not None and len(swept.again) < SWEPT
+        return more and self._idle_pages < IDLE_PAGES
 
     def _settle(self, swept: Swept, now: _Now) -> None:
         """Tell what was found, and send what is to be sent again."""
@@ -275,9 +292,12 @@ class Housekeeping:
 
     def _tells_overdue(self, now: _Now) -> bool:
         """Not while this scheduler may be about to claim it, after a stop or an outage."""
-        return now.monotonic - self._well_since >= self._overdue_after.total_seconds()
+        return self._well_for(now, self._overdue_after.total_seconds())
 
     def _tells_silent(self, now: _Now) -> bool:
         """Not while workers may be about to beat again: in an outage none of them could."""
-        soonest = self._lost_after / 3 + BEATS_AGAIN
-        return now.monotonic - self._well_since >= soonest.total_seconds()
+        return self._well_for(now, (self._lost_after / 3 + BEATS_AGAIN).total_seconds())
+
+    def _well_for(self, now: _Now, seconds: float) -> bool:
+        """Whether this scheduler has been at work that long, without an outage."""
+        return now.monotonic - self._well_since >= seconds

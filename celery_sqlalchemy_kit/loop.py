@@ -15,6 +15,7 @@ from .dispatch import PROBE_SECONDS
 from .lateness import Lateness
 from .routines import Cause, Routine
 from .store import Batch, Claimed, Position, Store, View
+from .store.faults import Fault, kind_of
 from .store.sweeps import OnWorkerLost
 
 logger = logging.getLogger(__name__)
@@ -84,10 +85,11 @@ class Loop:
         self._told.begin(self._clock.monotonic())
         try:
             seconds = self._turn()
-        except BaseException:
+        except BaseException as error:
             # What comes late while something is wrong is late, and no backlog of our own.
             self._streak = None
-            self._housekeeping.interrupt()
+            if kind_of(error) is not Fault.TRANSIENT:  # a lost race says nothing about the server
+                self._housekeeping.interrupt()
             raise
         self._told.wait(self._clock.monotonic(), seconds)
         return seconds
@@ -112,6 +114,7 @@ class Loop:
             self._settle()
             return PROBE_SECONDS
         if view is not None and self._may_rescue(view):
+            self._confirm()  # what it published before an outage is not to be rescued
             return self._rescue()
         if view is not None and view.to_release and self._release():
             return self._claim(None)
@@ -198,10 +201,13 @@ class Loop:
 
     def _settle(self) -> None:
         """The broker is away: confirm what was published, and stop counting as busy."""
+        self._confirm()
+        self._streak = None
+
+    def _confirm(self) -> None:
         if self.published:
             self._store.confirm(self.published)
             self.published.clear()
-        self._streak = None
 
     def _beat(self) -> bool:
         """Whether it was time for one."""

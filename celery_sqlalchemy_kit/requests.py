@@ -4,9 +4,7 @@ that it was revoked, has expired or names no task, ran out of time, or that its 
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +16,8 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from .book import Attempt, Book, book_of
+from .attempt import Attempt
+from .book import Book, book_of
 from .history import ATTEMPT, as_uuid, attempt_of, begins_again, tell_lost
 from .routines import HEADER, State
 from .store.ledger import Fate, Ledger
@@ -39,6 +38,11 @@ class RunRequest(Request):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accepted: float | None = None
+        if self._is_acknowledged_early():
+            # What Celery does depends on the task's ``acks_late``: show it Celery's default.
+            shown = object.__new__(type(self.task))
+            vars(shown).update(vars(self.task), acks_late=False)
+            self._task = shown
         if self.run_id is not None:
             # Both processes have to speak of the same attempt.
             self._request_dict[ATTEMPT] = str(uuid4())
@@ -51,8 +55,6 @@ class RunRequest(Request):  # type: ignore[misc]
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         self._accepted = time.monotonic()
         super().on_accepted(pid, time_accepted)
-        if self._is_acknowledged_early:
-            self.acknowledge()
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001  Celery passes it
         if not soft and (attempt := self._attempt()) is not None:
@@ -80,10 +82,8 @@ class RunRequest(Request):  # type: ignore[misc]
             task_ready(self)
             self.reject(requeue=True)
             return
-        with self._as_acknowledged_early() if lost else contextlib.nullcontext():
-            super().on_failure(exc_info, send_failed_event, return_ok)
+        super().on_failure(exc_info, send_failed_event, return_ok)
 
-    @property
     def _is_acknowledged_early(self) -> bool:
         """Late acknowledgement is ours alone: neither this task nor the app asks for it."""
         task = self.task
@@ -116,7 +116,7 @@ class RunRequest(Request):  # type: ignore[misc]
         again, book = begins_again(self.task), book_of(self.app)
         if again and self.acknowledged:
             return False  # a scheduler finds it and sends it again
-        fate = book.ask(partial(_lose, attempt, reason))
+        fate = book.ask(partial(_lose, attempt, reason, again))
         if fate is None:
             book.keep(partial(self._lose_late, attempt, book, reason))
         elif fate is Fate.LOST:
@@ -129,31 +129,19 @@ class RunRequest(Request):  # type: ignore[misc]
     def _lose_late(self, attempt: Attempt, book: Book, reason: str) -> bool:
         """Once the database is back: what it does not know to have begun may have, all the same;
         so it is taken to have, unless it may be repeated."""
-        fate = book.ask(partial(_lose, attempt, reason))
         again = begins_again(self.task)
+        fate = book.ask(partial(_lose, attempt, reason, again))
         if fate is Fate.UNSTARTED and not again:
             attempt.record(book)
-            fate = book.ask(partial(_lose, attempt, reason))
+            fate = book.ask(partial(_lose, attempt, reason, again))
         if fate is Fate.LOST:
             tell_lost(attempt, book, reason, again=again)
         return fate is not None
 
-    @contextlib.contextmanager
-    def _as_acknowledged_early(self) -> Iterator[None]:
-        """What Celery does next depends on the task's ``acks_late``: show it Celery's default."""
-        task = self.task
-        if self._is_acknowledged_early:
-            shown = object.__new__(type(task))
-            vars(shown).update(vars(task), acks_late=False)
-            self._task = shown
-        try:
-            yield
-        finally:
-            self._task = task
 
-
-def _lose(attempt: Attempt, reason: str, ledger: Ledger) -> Fate:
-    return ledger.lose(attempt.run_id, attempt.id, retries=attempt.retries, reason=reason)
+def _lose(attempt: Attempt, reason: str, again: bool, ledger: Ledger) -> Fate:  # noqa: FBT001
+    retries = attempt.retries
+    return ledger.lose(attempt.run_id, attempt.id, retries=retries, reason=reason, again=again)
 
 
 def _told(exc_info: ExceptionInfo) -> str:

@@ -6,11 +6,12 @@
     def page_somebody(sender, name, reason, **_):
         ...
 
-The sender is the routine's name. Each signal is sent once, by whichever process finds out first:
-a scheduler, and `task_lost` by a worker's main process too, when a process of its pool has died.
-Receivers run there, between a turn and the next, so they have to return quickly; what one of them
-raises is logged and stops nobody. A process that is killed between its COMMIT and the signal sends
-none: who must not miss any reads ``routines.alert`` and ``routine_runs`` as well.
+The sender is the routine's name. Each signal is sent once, by whichever process finds out first: a
+scheduler, and `task_lost` by a worker too, when a process of its pool has died, or when the message
+of a dead worker's run comes again. Receivers run there, in the middle of the work, so they have to
+return quickly; what one of them raises is logged and stops nobody. A process that is killed between
+its COMMIT and the signal sends none: who must not miss any reads ``routines.alert`` and
+``routine_runs`` as well.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from .columns import Id, Instant, JsonText, name_type, new_id, utcnow
 from .routines import ENDED, UNFINISHED, State
@@ -15,6 +16,11 @@ metadata = sa.MetaData()
 
 def _column(name: str, type_: Any, **kw: Any) -> sa.Column[Any]:
     return sa.Column(name, type_, **kw)
+
+
+def _text() -> Any:
+    """Any letters, also where MySQL's or MariaDB's default is another character set."""
+    return sa.Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql")
 
 
 def _word(name: str, **kw: Any) -> sa.Column[Any]:
@@ -44,10 +50,10 @@ routines = sa.Table(
     _column("starts_at", Instant()),
     _column("ends_at", Instant()),
     _column("max_runs", sa.Integer),
-    _column("description", sa.Text),
+    _column("description", _text()),
     _word("origin"),
     _column("declared", JsonText()),
-    _column("error", sa.Text),
+    _column("error", _text()),
     _column("created_at", Instant(), nullable=False, server_default=utcnow()),
     _column("updated_at", Instant(), nullable=False, server_default=utcnow()),
     _column("edited_at", Instant(), nullable=False, server_default=utcnow()),
@@ -87,7 +93,7 @@ runs = sa.Table(
     _column("scheduled_for", Instant(), nullable=False),
     _word("cause", nullable=False),
     _word("state", nullable=False),
-    _column("reason", sa.Text),
+    _column("reason", _text()),
     _column("count", sa.Integer, nullable=False, server_default=sa.text("1")),
     _column("until", Instant()),
     _column("claimed_by", Id()),
@@ -97,11 +103,11 @@ runs = sa.Table(
     _column("attempt_id", Id()),
     _column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
     _column("retries", sa.Integer, nullable=False, server_default=sa.text("0")),
-    _column("worker", sa.String(255)),
+    _column("worker", name_type()),
     _column("started_at", Instant()),
     _column("heartbeat_at", Instant()),
     _column("finished_at", Instant()),
-    _column("error", sa.Text),
+    _column("error", _text()),
 )
 _r = runs.c
 
@@ -138,7 +144,7 @@ schedulers = sa.Table(
     metadata,
     _column("id", Id(), primary_key=True),
     _column("namespace", name_type(), nullable=False, server_default=""),
-    _column("host", sa.String(255), nullable=False),
+    _column("host", name_type(), nullable=False),
     _column("pid", sa.Integer, nullable=False),
     _column("started_at", Instant(), nullable=False),
     _column("seen_at", Instant(), nullable=False),

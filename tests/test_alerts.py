@@ -62,7 +62,12 @@ OFF = {"active": False, "paused_at": NOON}
         (health(faulty=True, last=ended("failed")), None),
         # Switched off, or over.
         (health(OVERDUE, **OFF), None),
-        (health(FAILED, **OFF, last=ended("failed")), None),
+        (health(FAILED, **OFF, last=ended("failed", NOON - SECOND)), None),
+        (health(**OFF, last=ended("missed")), FAILED),  # by the claim that has ended the routine
+        # Switched off, and on again.
+        (health(edited_at=NOON, last=ended("failed")), None),
+        (health(edited_at=NOON, last=ended("failed", NOON + SECOND)), FAILED),
+        (health(FAILED, edited_at=NOON, last=ended("failed")), FAILED),
         (health(FAILED, **OFF, last=ended("failed", NOON + SECOND)), FAILED),
         (health(**OFF, last=ended("failed", NOON + SECOND)), FAILED),
         (health(FAILED, **OFF, last=ended("succeeded", NOON + SECOND)), None),
@@ -87,12 +92,13 @@ LASTS = st.one_of(
     overdue=st.booleans(),
     last=LASTS,
     paused_at=INSTANTS,
+    edited_at=INSTANTS,
 )
 def test_an_alert_stays_what_it_is_until_something_happens(
-    alert, active, faulty, overdue, last, paused_at
+    alert, active, faulty, overdue, last, paused_at, edited_at
 ):
     fields = {"active": active, "faulty": faulty, "overdue": overdue}
-    fields |= {"last": last, "paused_at": paused_at}
+    fields |= {"last": last, "paused_at": paused_at, "edited_at": edited_at}
     after = judge(health(alert, **fields))
 
     assert after is judge(health(after, **fields))  # no flapping
@@ -356,6 +362,18 @@ def test_switching_a_routine_off_clears_its_alert_without_a_word(beat, told):
     assert alert(poll) is None
 
 
+def test_a_one_off_that_was_missed_is_told(beat, clock, told):
+    poll = beat(schedules.parse(clock.now() + 60 * SECOND))
+    poll.run()
+    sql(poll, catch_up="skip")
+    clock.advance(600)
+
+    poll.advance(60)
+
+    assert [("failed", "poll")] == told
+    assert "failed" == alert(poll)
+
+
 def test_the_last_run_of_a_routine_that_is_over_is_told_when_it_fails(beat, clock, told):
     poll = beat(schedules.parse(clock.now() + 60 * SECOND))
     poll.run()
@@ -388,6 +406,7 @@ def test_many_that_fail_at_one_instant_are_all_told(beat, clock, told, monkeypat
     names = [f"r{n}" for n in range(40)]
     rows = [
         {"id": uuid4(), "name": name, "task": "t", "schedule": '{"timedelta": 9999}'}
+        | {"edited_at": clock.now() - SECOND}
         for name in names
     ]
     about = {"task": "t", "cause": "schedule", "state": "failed", "scheduled_for": clock.now()}

@@ -14,8 +14,10 @@ from celery import Celery, signals
 from servers import wait_for
 from traced import Runs
 
+from celery_sqlalchemy_kit import attempt as attempt_module
 from celery_sqlalchemy_kit import book as book_module
-from celery_sqlalchemy_kit.book import Attempt, Book, book_of
+from celery_sqlalchemy_kit.attempt import Attempt
+from celery_sqlalchemy_kit.book import Book, book_of
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.routines import State
 from celery_sqlalchemy_kit.store.ledger import Begun
@@ -304,7 +306,7 @@ def test_an_end_that_comes_too_late_is_told_once(book, runs, attempt, caplog):
 def test_times_are_the_attempts_own_once_they_are_late(book, runs, attempt, monkeypatch):
     """Reckoned back from the database's present, by the age on the monotonic clock."""
     now = 1000.0
-    monkeypatch.setattr(book_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(attempt_module, "time", SimpleNamespace(monotonic=lambda: now))
     attempt.began = now - 60
     attempt.end({"state": State.SUCCEEDED})
     attempt.ended = now - 20

@@ -10,14 +10,15 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery, signals, states
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from servers import wait_for
 from sqlalchemy.engine import Engine
 from traced import Runs, header, raises, state_of, trace, waiting
 
-from celery_sqlalchemy_kit import AsyncTask, SyncTask, book, dispatch, history, tables
+from celery_sqlalchemy_kit import AsyncTask, SyncTask, attempt, book, dispatch, history, tables
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.signals import task_lost
+from celery_sqlalchemy_kit.store.connections import engine_for
 from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
@@ -368,7 +369,7 @@ def long_ago(monkeypatch):
         from time import monotonic
 
         fake = SimpleNamespace(monotonic=lambda: monotonic() + seconds)
-        monkeypatch.setattr(book, "time", fake)
+        monkeypatch.setattr(attempt, "time", fake)
 
     return ago
 
@@ -406,6 +407,38 @@ def test_a_run_that_still_goes_on_when_the_database_is_back_is_running(task, run
     wait_for(lambda: runs.read(run_id).state == "succeeded")
     assert runs.read(run_id).attempts == 1
     assert state_of(trace(task, run_id)) == states.IGNORED
+
+
+def test_a_soft_time_limit_while_the_end_is_recorded_does_not_lose_it(task, runs):
+    run_id, engine = runs.store(), engine_for(runs.url, "ledger")
+
+    def too_late(*_):
+        sa.event.remove(engine, "before_cursor_execute", too_late)
+        raise SoftTimeLimitExceeded(2)
+
+    def body():
+        sa.event.listen(engine, "before_cursor_execute", too_late)
+
+    trace(task, run_id, body)
+
+    wait_for(lambda: runs.read(run_id).state == "succeeded")
+
+
+def test_what_would_end_a_process_ends_the_run_of_a_thread(task, runs):
+    run_id = runs.store()
+
+    def body():
+        raise SystemExit(3)
+
+    def run():
+        with pytest.raises(SystemExit):
+            trace(task, run_id, body)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+    assert (runs.read(run_id).state, runs.read(run_id).error[:13]) == ("failed", "SystemExit: 3")
 
 
 def test_an_end_that_could_not_be_recorded_is_when_the_database_is_back(task, runs):
@@ -530,7 +563,7 @@ def test_a_repeated_message_waits_while_the_owner_beats(app, repeats, runs, call
     caplog.set_level(logging.INFO)
     run_id = running(runs, silent_for=80)
     before = runs.read(run_id)
-    traced = trace(repeats, run_id, headers=AGAIN)
+    traced = trace(repeats, run_id, delivery_info={"redelivered": True})
 
     assert (state_of(traced), calls, runs.read(run_id)) == (states.IGNORED, [], before)
     (copy,) = waiting(app)
@@ -538,6 +571,21 @@ def test_a_repeated_message_waits_while_the_owner_beats(app, repeats, runs, call
     delay = datetime.fromisoformat(copy["eta"]) - datetime.now(UTC)
     assert timedelta(seconds=20) < delay <= timedelta(seconds=30)
     assert "its worker is alive" in caplog.text
+
+
+def test_a_schedulers_message_does_not_wait_as_it_would_send_another(app, repeats, runs, calls):
+    run_id = running(runs, silent_for=80)
+
+    assert state_of(trace(repeats, run_id, headers=AGAIN)) == states.IGNORED
+    assert (calls, waiting(app)) == ([], [])
+
+
+def test_a_plain_task_takes_its_run_over_at_once_as_it_runs_anyway(app, runs):
+    app.task(name="plain")(nothing)
+    run_id = running(runs, silent_for=1)
+    trace(app.tasks["plain"], run_id, delivery_info={"redelivered": True})
+
+    assert (runs.read(run_id).state, runs.read(run_id).attempts) == ("succeeded", 2)
 
 
 def test_a_first_message_of_a_running_run_is_dropped_whatever_its_owner(repeats, runs, calls):

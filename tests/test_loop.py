@@ -798,3 +798,32 @@ def test_a_worker_frozen_in_its_begin_holds_up_no_claim(beat, clock):
         clock.advance(1)
         assert [run.routine_name] == [each.routine_name for each in poll.run()]
     other.dispose()
+
+
+def test_what_was_published_before_an_outage_is_not_rescued_after_it(beat, clock):
+    poll = beat([every(3600)])
+    poll.run()
+    clock.advance(3600)
+    poll.loop.turn()
+    assert 1 == len(poll.loop.published)
+
+    clock.advance(30)  # nothing could be confirmed meanwhile
+    poll.run()
+
+    assert 1 == len(poll.publisher.sent)
+    assert ["sent"] == ledger(poll, "state")
+
+
+def test_a_run_that_cannot_be_read_is_missed_and_holds_up_no_other(beat, clock):
+    bad, good = beat([every(3600, "bad"), every(3600, "good")]), beat()
+    bad.run()
+    bad.publisher.publish = lambda claimed, since, sent: []
+    clock.advance(3600)
+    bad.loop.turn()
+    sql(bad, "UPDATE routine_runs SET cause = 'whatever' WHERE routine_name = 'bad'")
+    clock.advance(30)
+
+    assert ["good"] == [run.routine_name for run in good.run()]
+    ((state, reason),) = ledger(good, "state", "reason", routine_name="bad")
+    assert "missed" == state
+    assert "unreadable: 'whatever'" in reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -147,6 +148,57 @@ def test_after_an_outage_workers_are_given_the_time_to_beat_again(sent, clock):
     assert "running" == the(poll, "state")
     poll.advance(20)
     assert "lost" == the(poll, "state")
+
+
+def test_a_lost_race_says_nothing_about_workers(sent, clock):
+    poll, run = sent(scheduler_lost_after=30)
+    poll.advance(20)
+    begin(poll, run)
+
+    def race(*_):
+        sa.event.remove(poll.engine, "before_cursor_execute", race)
+        raise sa.exc.OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked"))
+
+    for _ in range(9):
+        sa.event.listen(poll.engine, "before_cursor_execute", race)
+        with pytest.raises(sa.exc.OperationalError):
+            poll.loop.turn()
+        poll.advance(5)
+
+    assert "lost" == the(poll, "state")
+
+
+def test_a_jump_of_the_databases_clock_is_no_silence_of_workers(sent, clock, monkeypatch):
+    poll, run = sent()
+    poll.advance(60)
+    begin(poll, run)
+
+    with monkeypatch.context() as asleep:
+        asleep.setattr(clock, "_elapsed", clock._elapsed - 120)  # the monotonic clock stands still
+        clock.advance(120)
+    clock._elapsed -= 120
+    poll.advance(20)
+
+    assert "running" == the(poll, "state")
+
+
+def test_after_an_outage_nothing_is_sent_again_until_workers_could_write_what_they_did(sent, clock):
+    poll, run = sent(on_worker_lost=LOST)
+
+    def away(*_):
+        raise sa.exc.OperationalError("SELECT", {}, ConnectionError("cut off"))
+
+    sa.event.listen(poll.engine, "before_cursor_execute", away)
+    for _ in range(70):
+        clock.advance(1)
+        with pytest.raises(sa.exc.OperationalError):
+            poll.loop.turn()
+    sa.event.remove(poll.engine, "before_cursor_execute", away)
+
+    poll.advance(9)
+    assert [] == poll.publisher.again
+    poll.advance(20)
+    assert [run.id] == [again.run.id for again in poll.publisher.again]
 
 
 def test_what_was_lost_is_ended_all_the_same_by_the_attempt_that_it_was_lost_in(sent):

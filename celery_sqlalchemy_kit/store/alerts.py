@@ -19,7 +19,7 @@ from .claims import Claimer, schedulable
 from .states import in_states
 
 _c = routines.c
-_FIELDS = ("id", "next_run_at", "paused_at")
+_FIELDS = ("id", "next_run_at", "paused_at", "edited_at")
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ def _judged(
             overdue=due_at is not None and due_at < overdue_before,
             last=Ended(last.state, last.finished_at) if last else None,
             paused_at=instant_of(row["paused_at"]),
+            edited_at=instant_of(row["edited_at"]),
         )
         after = judge(health)
         if (after.value if after else None) != row["alert"]:

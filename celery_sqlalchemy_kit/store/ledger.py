@@ -166,13 +166,20 @@ class Ledger:
 
         return self._transact(end)
 
-    def lose(self, run_id: UUID, attempt_id: UUID, *, retries: int, reason: str) -> Fate:
-        """Record that the process which ran this attempt, if it had begun, is gone."""
+    def lose(
+        self, run_id: UUID, attempt_id: UUID, *, retries: int, reason: str, again: bool = False
+    ) -> Fate:
+        """Record that the process which ran this attempt, if it had begun, is gone.
+
+        *again*: the run is ``sent`` then, and not over: its routine is not free, as its message is
+        about to come again.
+        """
         mine = _c.attempt_id == attempt_id
-        lost = _one(run_id, mine, _in(State.RUNNING)).values(
-            state=State.LOST.value, reason=reason, finished_at=self._now()
-        )
-        recorded = sa.and_(mine, _in(State.LOST), _c.reason == reason)
+        values = {"state": State.LOST.value, "finished_at": self._now()}
+        if again:
+            values = {"state": State.SENT.value, "sent_at": self._now()}
+        lost = _one(run_id, mine, _in(State.RUNNING)).values(reason=reason, **values)
+        recorded = sa.and_(mine, _c.state == values["state"], _c.reason == reason)
         fate = sa.case(
             (recorded, Fate.LOST.name),
             (_may_begin(retries), Fate.UNSTARTED.name),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..columns import instant_of, raw, read_instant
+from ..errors import RoutineError
 from ..rescue import Stranded, Verdict
 from ..routines import ENDED, State
 from ..tables import routines, runs
@@ -154,12 +155,16 @@ def rescue(
     again: list[Claimed] = []
     given_up: list[GivenUp] = []
     for row in rows:
-        run = run_of(row)
+        try:
+            run = run_of(row)
+        except RoutineError as fault:
+            given_up.append((row, Verdict(State.MISSED, str(fault))))
+            continue
         verdict = judge(stranded_of(row, run, standing.get(row["routine_id"])), present)
         if verdict.state is None:
             again.append(Claimed(run, present))
         else:
-            given_up.append((row, run, verdict))
+            given_up.append((row, verdict))
     ended = end_unsent(connection, given_up, standing, present)
     for taken in chunks(held.run.id for held in again):
         mine = c.id.in_(taken)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from ..clock import UTC
 from ..columns import instant_of, raw
+from ..errors import RoutineError
 from ..rescue import Unbegun, Verdict
 from ..routines import State
 from ..tables import runs
@@ -237,7 +238,7 @@ def _again(row: Row, retries: int) -> Again | None:
     try:
         run = run_of(row)
         options = {k: v for k, v in run.options.items() if k not in ("countdown", "eta")}
-    except (ValueError, TypeError, AttributeError):  # somebody has written into the ledger
+    except RoutineError:
         return None
     claimed_at = instant_of(row["claimed_at"]) or run.scheduled_for
     return Again(replace(run, options=options), claimed_at, retries=retries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -13,14 +12,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..columns import instant_of, raw, read_instant
+from ..errors import RoutineError
 from ..rescue import Stranded, Verdict
 from ..routines import CatchUp, Cause, Overlap, Run, State
 from ..tables import routines, runs
 from .chunks import chunks
+from .rows import json_column
 
 Row = Mapping[str, Any]
-#: A run, its row, and why it ends.
-GivenUp = tuple[Row, Run, Verdict]
+#: The row of a run, and why it ends.
+GivenUp = tuple[Row, Verdict]
 
 #: Causes of the runs that ``total_run_count`` counts.
 COUNTED = (Cause.SCHEDULE, Cause.CATCH_UP)
@@ -62,18 +63,25 @@ def standing_of(connection: Connection, keys: Iterable[str]) -> dict[str, Mappin
 
 
 def run_of(row: Row) -> Run:
-    """The run that a row of `UNSENT` is."""
-    return Run(
-        id=UUID(row["id"]),
-        routine_id=UUID(row["routine_id"]),
-        routine_name=row["routine_name"],
-        task=row["task"],
-        scheduled_for=read_instant(row["scheduled_for"]),
-        cause=Cause(row["cause"]),
-        args=tuple(json.loads(row["args"] or "null") or ()),
-        kwargs=json.loads(row["kwargs"] or "null") or {},
-        options=json.loads(row["options"] or "null") or {},
-    )
+    """The run that a row of `UNSENT` is.
+
+    Raises:
+        RoutineError: it is none, as somebody has written into the ledger.
+    """
+    try:
+        return Run(
+            id=UUID(row["id"]),
+            routine_id=UUID(row["routine_id"]),
+            routine_name=row["routine_name"],
+            task=row["task"],
+            scheduled_for=read_instant(row["scheduled_for"]),
+            cause=Cause(row["cause"]),
+            args=tuple(json_column(row, "args", list)),
+            kwargs=json_column(row, "kwargs", dict),
+            options=json_column(row, "options", dict),
+        )
+    except (TypeError, ValueError) as fault:
+        raise RoutineError(f"unreadable: {fault}") from None
 
 
 def stranded_of(row: Row, run: Run, routine: Mapping[str, Any] | None) -> Stranded:
@@ -112,19 +120,28 @@ def end_unsent(
 
     One whose routine somebody has locked is left for the next time.
     """
-    counted = [row for row, run, _ in given_up if run.cause in COUNTED]
+    counted = [row for row, _ in given_up if row["cause"] in COUNTED]
     there = [row["routine_id"] for row in counted if row["routine_id"] in standing]
     free = uncount(connection, there)
     ended = []
-    for row, run, verdict in given_up:
-        if run.cause in COUNTED and row["routine_id"] in standing and row["routine_id"] not in free:
+    for row, verdict in given_up:
+        key = row["routine_id"]
+        if row["cause"] in COUNTED and key in standing and key not in free:
             continue
         state = verdict.state or State.MISSED
         values = {"state": state.value, "reason": verdict.reason, "finished_at": now}
         unsent = sa.and_(runs.c.id == row["id"], runs.c.state == was.value)
         connection.execute(runs.update().where(unsent).values(values))
-        ended.append((f"{run.routine_name}[{run.id}]", state, verdict.reason or ""))
+        ended.append((_title(row), state, verdict.reason or ""))
     return ended
+
+
+def _title(row: Row) -> str:
+    try:
+        key: object = UUID(row["id"])
+    except ValueError:
+        key = row["id"]
+    return f"{row['routine_name']}[{key}]"
 
 
 def uncount(connection: Connection, keys: Iterable[str]) -> frozenset[str]:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..columns import raw, read_instant
+from ..errors import RoutineError
 from ..overlap import released
 from ..rescue import Verdict, expiry
 from ..routines import Cause, State
@@ -36,7 +37,11 @@ def release(connection: Connection, claimer: Claimer, *, limit: int) -> Rescued:
     standing = standing_of(connection, {row["routine_id"] for row in rows})
     claimed, given_up = [], []
     for row in rows:
-        run = run_of(row)
+        try:
+            run = run_of(row)
+        except RoutineError as fault:
+            given_up.append((row, Verdict(State.SKIPPED, str(fault))))
+            continue
         found = stranded_of(row, run, standing.get(row["routine_id"]))
         # From when it was queued: what has been late before is not its fault.
         expires = expiry(found.claimed_at or present, run.options)
@@ -50,7 +55,7 @@ def release(connection: Connection, claimer: Claimer, *, limit: int) -> Rescued:
         if reason is None:
             claimed.append(Claimed(run, present))
         else:
-            given_up.append((row, run, Verdict(State.SKIPPED, reason)))
+            given_up.append((row, Verdict(State.SKIPPED, reason)))
     connection.execute(
         runs.update()
         .where(_c.id.in_([held.run.id for held in claimed]), _c.state == State.WAITING.value)

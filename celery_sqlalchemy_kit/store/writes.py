@@ -223,6 +223,8 @@ class Writes:
             connection.execute(_STEP, self._steps)
         if self.over:
             over = routines.c.id.in_(self.over)
+            # First: the triggers keep it, and would set it later than what this claim has ended.
+            connection.execute(routines.update().where(over).values(paused_at=self.now))
             connection.execute(routines.update().where(over).values(active=False))
         self._write_faults(connection)
 
