@@ -20,6 +20,7 @@ import servers
 import sqlalchemy as sa
 from celery import _state, signals
 from sqlalchemy.engine import URL, Engine, make_url
+from traced import Runs
 
 from celery_sqlalchemy_kit import aio, declarations
 
@@ -42,6 +43,25 @@ def database(request) -> URL:
 def sqlite(tmp_path) -> URL:
     """The URL of an empty SQLite database."""
     return URL.create("sqlite", database=str(tmp_path / "routines.db"))
+
+
+@pytest.fixture
+def runs(tmp_path) -> Runs:
+    """The table of runs, in a SQLite file that can go away."""
+    (tmp_path / "disk").mkdir()
+    runs = Runs(URL.create("sqlite", database=str(tmp_path / "disk" / "routines.db")))
+    yield runs
+    runs.close()
+
+
+@pytest.fixture
+def store_run(runs):
+    return runs.store
+
+
+@pytest.fixture
+def stored(runs):
+    return runs.read
 
 
 @pytest.fixture

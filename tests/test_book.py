@@ -9,10 +9,8 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 from celery import Celery, signals
 from servers import wait_for
-from traced import Runs
 
 from celery_sqlalchemy_kit import attempt as attempt_module
 from celery_sqlalchemy_kit import book as book_module
@@ -24,23 +22,9 @@ from celery_sqlalchemy_kit.store.ledger import Begun
 
 
 @pytest.fixture
-def sqlite(tmp_path):
-    """In a directory of its own, which can go away."""
-    (tmp_path / "disk").mkdir()
-    return sa.engine.URL.create("sqlite", database=str(tmp_path / "disk" / "routines.db"))
-
-
-@pytest.fixture
-def runs(sqlite):
-    runs = Runs(sqlite)
-    yield runs
-    runs.close()
-
-
-@pytest.fixture
-def app(sqlite):
+def app(runs):
     app = Celery("tests", broker="memory://", set_as_current=False)
-    app.conf.scheduler_db_uri = str(sqlite)
+    app.conf.scheduler_db_uri = str(runs.url)
     yield app
     book_of(app)._kept.clear()
     app.close()

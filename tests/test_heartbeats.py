@@ -18,20 +18,6 @@ from celery_sqlalchemy_kit.history import ATTEMPT
 
 
 @pytest.fixture
-def sqlite(tmp_path):
-    """In a directory of its own, which can go away."""
-    (tmp_path / "disk").mkdir()
-    return sa.engine.URL.create("sqlite", database=str(tmp_path / "disk" / "routines.db"))
-
-
-@pytest.fixture
-def runs(sqlite):
-    runs = Runs(sqlite)
-    yield runs
-    runs.close()
-
-
-@pytest.fixture
 def app(runs):
     app = Celery("tests", broker="memory://", set_as_current=False)
     app.conf.scheduler_db_uri = str(runs.url)

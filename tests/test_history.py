@@ -13,7 +13,7 @@ from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from servers import wait_for
 from sqlalchemy.engine import Engine
-from traced import Runs, header, raises, state_of, trace, waiting
+from traced import header, raises, state_of, trace, waiting
 
 from celery_sqlalchemy_kit import AsyncTask, SyncTask, attempt, book, dispatch, history, tables
 from celery_sqlalchemy_kit.clock import UTC
@@ -25,34 +25,10 @@ pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_l
 
 
 @pytest.fixture
-def sqlite(tmp_path):
-    """In a directory of its own, which can go away."""
-    (tmp_path / "disk").mkdir()
-    return sa.engine.URL.create("sqlite", database=str(tmp_path / "disk" / "routines.db"))
-
-
-@pytest.fixture
-def runs(sqlite):
-    runs = Runs(sqlite)
-    yield runs
-    runs.close()
-
-
-@pytest.fixture
-def store_run(runs):
-    return runs.store
-
-
-@pytest.fixture
-def stored(runs):
-    return runs.read
-
-
-@pytest.fixture
-def app(sqlite):
+def app(runs):
     app = Celery("tests", broker="memory://", backend="cache+memory://")
     app.conf.update(
-        scheduler_db_uri=str(sqlite),
+        scheduler_db_uri=str(runs.url),
         celery_retry_delay=0,
         task_default_queue=f"queue-{uuid4()}",
         broker_transport_options={"polling_interval": 0.01},

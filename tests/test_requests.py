@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
-import sqlalchemy as sa
 from billiard.einfo import ExceptionInfo
 from celery import Celery, signals, states
 from celery.contrib.testing.worker import start_worker
@@ -22,30 +21,6 @@ from celery_sqlalchemy_kit.history import ATTEMPT
 from celery_sqlalchemy_kit.signals import task_lost
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
-
-
-@pytest.fixture
-def sqlite(tmp_path):
-    """In a directory of its own, which can go away."""
-    (tmp_path / "disk").mkdir()
-    return sa.engine.URL.create("sqlite", database=str(tmp_path / "disk" / "routines.db"))
-
-
-@pytest.fixture
-def runs(sqlite):
-    runs = Runs(sqlite)
-    yield runs
-    runs.close()
-
-
-@pytest.fixture
-def store_run(runs):
-    return runs.store
-
-
-@pytest.fixture
-def stored(runs):
-    return runs.read
 
 
 @pytest.fixture
