@@ -98,7 +98,7 @@ class Rules:
     repeats: Callable[[Rules, Row, Message, bool], str] = lambda rules, row, message, beats: (
         _meet_again(rules, row, message, beats=beats)
     )
-    ends_from: frozenset[str] = frozenset({"running", "lost"})
+    ends_from: frozenset[str] = frozenset({"running", "lost", "sent"})
     #: Worker's outcomes that are walked.
     outcomes: tuple[str, ...] = ("succeeded", "failed", "retrying", "sent")
     #: Retries that a failing task may make.
@@ -210,7 +210,8 @@ def _mend(world: World, rules: Rules, me: int, run: int, row: Row) -> Iterator[S
     elif rules.sweeps and row.state == "running" and not _beats(world, row):
         lost = row._replace(state="lost")
         if rules.on_worker_lost == "again" and again:
-            yield "sweep", _repeated(world, me, lost, repeated)
+            # Not over: nothing else of its routine may begin meanwhile.
+            yield "sweep", _repeated(world, me, row._replace(state="sent"), repeated)
         else:
             yield "sweep", _row(world, run, lost)
 
@@ -300,8 +301,9 @@ def _outcome(world: World, rules: Rules, me: int, worker: Worker, outcome: str) 
 
 def _mourn(world: World, rules: Rules, me: int, worker: Worker, row: Row) -> Step:
     if row.owner == me and row.state == "running":
-        world = _row(world, worker.message.run, row._replace(state="lost", owner=GONE))
-        after = "put back" if rules.on_worker_lost == "again" else "ack"
+        again = rules.on_worker_lost == "again"
+        state, after = ("sent", "put back") if again else ("lost", "ack")
+        world = _row(world, worker.message.run, row._replace(state=state, owner=GONE))
     else:
         after = "put back" if rules.begins(row, worker.message) else "ack"
     return "mourn", _worker(world, me, worker._replace(step=after))

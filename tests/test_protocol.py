@@ -10,12 +10,13 @@ from dataclasses import replace
 import pytest
 from protocol import ENDED, Message, Row, Rules, Violation, World, start, walk
 
-#: DESIGN's diagram: from where to where a run may move.
+#: From where to where a run may move. From ``sent`` to an end, if it was sent again as its worker
+#: was silent, and that one ends it after all.
 MOVES = {
     "due": {"claimed", "waiting", "skipped"},
     "waiting": {"claimed"},
     "claimed": {"sent", "running", "missed"},
-    "sent": {"running", "lost"},
+    "sent": {"running", "lost", "succeeded", "failed", "retrying"},
     "running": {"running", "succeeded", "failed", "retrying", "sent", "lost"},
     "retrying": {"running", "lost"},
     "lost": {"running", "succeeded", "failed", "retrying", "sent"},
