@@ -620,7 +620,7 @@ def test_a_locked_database_is_tried_a_few_times(locked):
 
 def test_a_lock_that_is_let_go_of_is_had(locked, monkeypatch):
     ledger, tries, holder = locked
-    monkeypatch.setattr(transactions.time, "sleep", lambda seconds: holder.rollback())
+    monkeypatch.setattr(transactions, "pause", lambda seconds: holder.rollback())
     assert begin(ledger) is Begun.UNKNOWN
     assert len(tries) == 2
 
