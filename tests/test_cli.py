@@ -85,7 +85,7 @@ def sql(url, statement):
 def test_the_life_of_a_scheduler_as_a_probe_sees_it(database, processes, celery):
     conf = {"scheduler_db_uri": database.render_as_string(hide_password=False)}
     processes.app("proj", SOURCE.format(conf=conf))
-    make_engine(database).connect().close()  # a file, where that is the database
+    no_tables(database)
     code, told = celery()
     assert (1, True) == (code, "the table routine_schedulers is missing" in told)
 
@@ -256,7 +256,7 @@ def test_a_database_that_says_nothing_is_given_up(health, monkeypatch, scheme):
 
 
 def test_missing_tables_are_no_outage(sqlite, health):
-    make_engine(sqlite).connect().close()
+    no_tables(sqlite)
     result = health(sqlite, "--tolerate-outage")
 
     assert 1 == result.exit_code
@@ -291,6 +291,13 @@ def test_celery_lists_the_group(processes):
 
     assert 0 == process.wait()
     assert "health" in process.output()
+
+
+def no_tables(url):
+    """A database without any: where it is a file, there is one."""
+    engine = make_engine(url)
+    engine.connect().close()
+    engine.dispose()
 
 
 def migrated(url):

@@ -309,8 +309,9 @@ def test_it_takes_two_statements_and_so_many_rows(engine, look, start, insert, m
 
 
 def test_tables_that_are_missing_are_told(database):
-    with make_engine(database).connect():  # so that there is a file
-        pass
+    engine = make_engine(database)
+    engine.connect().close()  # so that there is a file
+    engine.dispose()
     answer = stored.ask(stored.engine_to_look(database, 5), "", BOUNDS)
 
     assert not answer.away
