@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import properties
 
 from celery_sqlalchemy_kit import housekeeping, schedules
 from celery_sqlalchemy_kit.alerts import BAD, Alert, Ended, Health, judge
@@ -85,6 +86,7 @@ LASTS = st.one_of(
 )
 
 
+@properties
 @given(
     alert=st.sampled_from([None, *Alert]),
     active=st.booleans(),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import properties
 
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.rescue import (
@@ -268,6 +269,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+@properties
 @given(
     options=OPTIONS,
     attempts=st.integers(0, 40),
