@@ -11,6 +11,7 @@ import contextlib
 import os
 import platform
 import sqlite3
+from datetime import datetime
 from importlib.metadata import version
 from uuid import uuid4
 
@@ -23,6 +24,8 @@ from sqlalchemy.engine import URL, Engine, make_url
 from traced import Runs
 
 from celery_sqlalchemy_kit import aio, declarations
+from celery_sqlalchemy_kit.clock import UTC
+from celery_sqlalchemy_kit.testing import ManualBeat, SettableClock
 
 #: What the tests ran with, for the summary: names and versions.
 RAN_WITH = {
@@ -43,6 +46,27 @@ def database(request) -> URL:
 def sqlite(tmp_path) -> URL:
     """The URL of an empty SQLite database."""
     return URL.create("sqlite", database=str(tmp_path / "routines.db"))
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    """Begins at the real present: triggers keep the database's own clock."""
+    return SettableClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def beat(database, clock):
+    """Starts schedulers that are moved by hand: ``beat(*declared, **settings)``."""
+    beats = []
+
+    def start(*declared, **settings):
+        beats.append(ManualBeat(database, clock, declared, **settings))
+        beats[-1].start()
+        return beats[-1]
+
+    yield start
+    for each in beats:
+        each.engine.dispose()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from strategies import properties
 
 from celery_sqlalchemy_kit import housekeeping, schedules
 from celery_sqlalchemy_kit.alerts import BAD, Alert, Ended, Health, judge
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import Declared, State
 from celery_sqlalchemy_kit.signals import routine_failed, routine_overdue, routine_recovered
 from celery_sqlalchemy_kit.store.connections import make_engine
@@ -112,25 +112,13 @@ def test_an_alert_stays_what_it_is_until_something_happens(
 
 
 @pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def beat(database, clock):
-    beats = []
+def beat(beat):
+    """Declares one routine."""
 
     def make(seconds=LONG, name="poll", **settings):
-        declared = [Declared(name, f"tasks.{name}", schedules.parse(seconds))]
-        made = ManualBeat(database, clock, declared, **settings)
-        beats.append(made)
-        made.start()
-        return made
+        return beat(Declared(name, f"tasks.{name}", schedules.parse(seconds)), **settings)
 
-    yield make
-    for made in beats:
-        made.engine.dispose()
+    return make
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import migrations, tables
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.health import COUNTED, SHOWN, Beat, Bounds, Overdue, Seen, Verdict, judge
 from celery_sqlalchemy_kit.store import Presence, Store
 from celery_sqlalchemy_kit.store import health as stored
@@ -174,12 +174,6 @@ def engine(database):
     migrations.migrate(engine)
     yield engine
     engine.dispose()
-
-
-@pytest.fixture
-def clock():
-    # Triggers keep the database's clock.
-    return SettableClock(datetime.now(UTC))
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import housekeeping, schedules
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.lateness import Lateness
 from celery_sqlalchemy_kit.routines import Declared
 from celery_sqlalchemy_kit.tables import runs
@@ -19,27 +18,6 @@ from celery_sqlalchemy_kit.testing import ManualBeat
 
 def every(seconds, name="poll", **fields):
     return Declared(name, f"tasks.{name}", schedules.parse(seconds), **fields)
-
-
-@pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def beat(database, clock):
-    beats = []
-
-    def make(*declared, **settings):
-        made = ManualBeat(database, clock, declared, **settings)
-        beats.append(made)
-        made.start()
-        return made
-
-    yield make
-    for made in beats:
-        made.engine.dispose()
 
 
 def add(beat, number, **values):

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import schedules
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import Cause, Declared
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import routines, runs
@@ -21,12 +21,6 @@ SECOND = timedelta(seconds=1)
 
 def every(seconds, name="poll", **fields):
     return Declared(name, f"tasks.{name}", schedules.parse(seconds), **fields)
-
-
-@pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
 
 
 @pytest.fixture
@@ -83,21 +77,6 @@ def test_a_start_that_was_cut_short_where_there_are_no_triggers_goes_on(without_
     second.kill()
 
 
-@pytest.fixture
-def beat(database, clock):
-    beats = []
-
-    def make(declared=(), **settings):
-        made = ManualBeat(database, clock, declared, **settings)
-        beats.append(made)
-        made.start()
-        return made
-
-    yield make
-    for made in beats:
-        made.engine.dispose()
-
-
 def sql(beat, statement, **values):
     """What a person types. Triggers keep the database's clock: ours must not stay behind it."""
     with beat.engine.begin() as connection:
@@ -123,7 +102,7 @@ def ledger(beat, *columns, **where):
 
 def test_an_interval_runs_once_a_period_and_keeps_its_phase(beat, clock):
     start = clock.now()
-    poll = beat([every(1)])
+    poll = beat(every(1))
     poll.run()
 
     sent = poll.advance(60)
@@ -168,19 +147,19 @@ def test_the_time_zone_of_the_databases_sessions_means_nothing(elsewhere, clock)
 
 def test_the_phase_survives_a_restart(beat, clock):
     start = clock.now()
-    first = beat([every(7)])
+    first = beat(every(7))
     first.advance(10)
     first.stop()
     clock.advance(2.3)
 
-    second = beat([every(7)])
+    second = beat(every(7))
     sent = second.advance(20)
 
     assert [start + SECOND * n for n in (14, 21, 28)] == [run.scheduled_for for run in sent]
 
 
 def test_a_run_carries_what_its_routine_said_when_it_was_claimed(beat, clock):
-    poll = beat([every(1, args=(1, "two"), kwargs={"three": [3]}, options={"queue": "slow"})])
+    poll = beat(every(1, args=(1, "two"), kwargs={"three": [3]}, options={"queue": "slow"}))
     poll.run()
 
     (run,) = poll.advance(1)
@@ -204,7 +183,7 @@ def test_a_bare_insert_of_three_columns_is_a_whole_routine(beat, clock):
 
 
 def test_250_declared_routines_are_all_stored_and_all_run(beat, clock):
-    many = beat([every(5, name=f"r{n}") for n in range(250)])
+    many = beat(*[every(5, name=f"r{n}") for n in range(250)])
     many.run()
 
     sent = many.advance(6)
@@ -214,7 +193,7 @@ def test_250_declared_routines_are_all_stored_and_all_run(beat, clock):
 
 
 def test_nothing_is_claimed_once_a_routine_is_off_and_paused_time_is_not_caught_up(beat, clock):
-    poll = beat([every(10)])
+    poll = beat(every(10))
     poll.advance(25)
     sql(poll, "UPDATE routines SET active = :off", off=False)
     off_since = clock.now()
@@ -239,7 +218,7 @@ def bound(beat, instant):
 
 def test_a_new_schedule_is_obeyed_from_its_edit_on_and_the_phase_is_kept(beat, clock):
     start = clock.now()
-    poll = beat([every(3600)])
+    poll = beat(every(3600))
     poll.run()
     sql(poll, "UPDATE routines SET schedule = :schedule", schedule='{"timedelta": 2}')
 
@@ -251,7 +230,7 @@ def test_a_new_schedule_is_obeyed_from_its_edit_on_and_the_phase_is_kept(beat, c
 
 def test_changed_arguments_are_sent_with_the_next_run_and_move_nothing(beat, clock):
     start = clock.now()
-    poll = beat([every(5)])
+    poll = beat(every(5))
     poll.advance(7)
     sql(poll, "UPDATE routines SET kwargs = :kwargs, args = :args", kwargs='{"a": 1}', args="[2]")
 
@@ -262,7 +241,7 @@ def test_changed_arguments_are_sent_with_the_next_run_and_move_nothing(beat, clo
 
 def test_next_run_at_set_by_hand_runs_once_and_leaves_the_rhythm_alone(beat, clock):
     start = clock.now()
-    poll = beat([every(60)])
+    poll = beat(every(60))
     poll.run()
     clock.advance(10)
     sql(poll, "UPDATE routines SET next_run_at = :now", now=bound(poll, clock.now()))
@@ -292,7 +271,7 @@ BAD = [
 def test_a_bad_row_gets_an_error_the_others_go_on_and_correcting_it_heals(
     beat, clock, column, value, named
 ):
-    both = beat([every(5, name="good"), every(5, name="bad")])
+    both = beat(every(5, name="good"), every(5, name="bad"))
     both.run()
     good = text(row(both, "bad")[column])
     sql(both, f"UPDATE routines SET {column} = :value WHERE name = 'bad'", value=value)
@@ -321,7 +300,7 @@ def test_text_that_is_no_json_harms_its_own_row_only(sqlite, clock):
 
 
 def test_two_schedulers_share_the_work_and_never_send_one_occurrence_twice(beat, clock):
-    one, two = beat([every(1)]), beat([every(1)])
+    one, two = beat(every(1)), beat(every(1))
     for _ in range(30):
         clock.advance(1)
         for scheduler in (one, two):
@@ -339,11 +318,11 @@ def ledger_rows(beat):
 
 
 def test_what_a_killed_scheduler_had_claimed_is_published_by_another(beat, clock):
-    one = beat([every(30)])
+    one = beat(every(30))
     one.run()
     clock.advance(30)
     strand(one)
-    two = beat([every(30)])
+    two = beat(every(30))
 
     assert [] == two.run()
     sent = two.advance(10.5)
@@ -353,13 +332,13 @@ def test_what_a_killed_scheduler_had_claimed_is_published_by_another(beat, clock
 
 
 def test_a_killed_schedulers_claim_is_not_published_once_the_routine_is_off(beat, clock):
-    one = beat([every(30)])
+    one = beat(every(30))
     one.run()
     clock.advance(30)
     strand(one)
     sql(one, "UPDATE routines SET active = :off", off=False)
 
-    two = beat([every(30)])
+    two = beat(every(30))
 
     assert [] == two.advance(60)
     assert [("skipped", "inactive")] == ledger(two, "state", "reason")
@@ -369,7 +348,7 @@ def test_a_killed_schedulers_claim_is_not_published_once_the_routine_is_off(beat
 def test_nothing_is_claimed_while_the_broker_is_away_and_the_newest_runs_once_it_is_back(
     beat, clock
 ):
-    poll = beat([every(1)])
+    poll = beat(every(1))
     poll.run()
     poll.publisher.away = True
 
@@ -383,7 +362,7 @@ def test_nothing_is_claimed_while_the_broker_is_away_and_the_newest_runs_once_it
 
 
 def test_a_short_outage_is_no_miss(beat, clock):
-    poll = beat([every(1)])
+    poll = beat(every(1))
     poll.run()
     poll.publisher.away = True
     poll.advance(30)
@@ -393,7 +372,7 @@ def test_a_short_outage_is_no_miss(beat, clock):
 
 
 def test_a_message_at_fault_is_given_up_at_the_fifth_attempt_and_counts_no_longer(beat, clock):
-    poll = beat([every(86_400)])
+    poll = beat(every(86_400))
     poll.run()
     poll.publisher.fails = {"tasks.poll"}
     clock.advance(86_400)
@@ -405,14 +384,14 @@ def test_a_message_at_fault_is_given_up_at_the_fifth_attempt_and_counts_no_longe
 
 
 def test_a_batch_size_bounds_a_claim_and_loses_nothing(beat, clock):
-    many = beat([every(60, name=f"r{n}") for n in range(25)], scheduler_batch_size=10)
+    many = beat(*[every(60, name=f"r{n}") for n in range(25)], scheduler_batch_size=10)
     many.run()
 
     assert 25 == len(many.advance(60))
 
 
 def test_max_runs_switches_a_routine_off_when_it_is_reached(beat, clock):
-    poll = beat([every(1)])
+    poll = beat(every(1))
     sql(poll, "UPDATE routines SET max_runs = 3")
 
     assert 3 == len(poll.advance(10))
@@ -421,7 +400,7 @@ def test_max_runs_switches_a_routine_off_when_it_is_reached(beat, clock):
 
 def test_a_run_that_is_in_the_ledger_already_is_not_run_again(beat, clock):
     start = clock.now()
-    poll = beat([every(10)])
+    poll = beat(every(10))
     poll.advance(10)
     first = start + SECOND * 10
     # As after a restore of the table from a backup: the ledger knows more than the routine.
@@ -436,8 +415,8 @@ def test_a_run_that_is_in_the_ledger_already_is_not_run_again(beat, clock):
 
 
 def test_namespaces_share_the_table_and_see_their_own_only(beat, clock):
-    one = beat([every(5)], scheduler_namespace="one")
-    two = beat([every(5)], scheduler_namespace="two")
+    one = beat(every(5), scheduler_namespace="one")
+    two = beat(every(5), scheduler_namespace="two")
     one.run()
     two.run()
     clock.advance(5)
@@ -447,8 +426,8 @@ def test_namespaces_share_the_table_and_see_their_own_only(beat, clock):
 
 
 def test_a_routine_is_removed_only_when_no_live_scheduler_declares_it(beat, clock):
-    old = beat([every(5), every(5, name="gone")])
-    new = beat([every(5)])
+    old = beat(every(5), every(5, name="gone"))
+    new = beat(every(5))
     assert "gone" in [name for (name,) in ledger_rows(new)]
 
     old.stop()
@@ -458,8 +437,8 @@ def test_a_routine_is_removed_only_when_no_live_scheduler_declares_it(beat, cloc
 
 
 def test_a_killed_scheduler_stops_counting_after_half_a_minute(beat, clock):
-    old = beat([every(5), every(5, name="gone")])
-    new = beat([every(5)])
+    old = beat(every(5), every(5, name="gone"))
+    new = beat(every(5))
     old.kill()
 
     new.advance(25)
@@ -470,17 +449,17 @@ def test_a_killed_scheduler_stops_counting_after_half_a_minute(beat, clock):
 
 
 def test_a_routine_that_is_declared_again_comes_back_as_it_was(beat, clock):
-    before = beat([every(5), every(5, name="other")])
+    before = beat(every(5), every(5, name="other"))
     before.advance(12)
     sql(before, "UPDATE routines SET schedule = :s WHERE name = 'poll'", s='{"timedelta": 7}')
     was = row(before)
     before.stop()
-    between = beat([every(5, name="other")])
+    between = beat(every(5, name="other"))
     assert ["other"] == [name for (name,) in ledger_rows(between)]
     between.stop()
     clock.advance(1000)
 
-    after = beat([every(5), every(5, name="other")])
+    after = beat(every(5), every(5, name="other"))
     now = row(after)
 
     assert (was["id"], was["total_run_count"]) == (now["id"], now["total_run_count"])
@@ -495,7 +474,7 @@ def text(value):
 
 
 def test_a_row_whose_task_is_not_allowed_gets_an_error_and_the_others_run(beat, clock):
-    both = beat([every(5, name="good"), every(5, name="bad")], scheduler_allowed_tasks=["*.g*"])
+    both = beat(every(5, name="good"), every(5, name="bad"), scheduler_allowed_tasks=["*.g*"])
     both.run()
 
     sent = both.advance(5)
@@ -625,7 +604,7 @@ def test_a_row_that_was_held_for_long_is_late_when_it_is_released(postgresql, cl
 
 
 def test_what_came_due_while_the_database_was_away_is_late(beat, clock, monkeypatch):
-    poll = beat([every(1)])
+    poll = beat(every(1))
     poll.advance(5)
     look = poll.store.look
     monkeypatch.setattr(poll.store, "look", lambda: 1 / 0)
@@ -640,7 +619,7 @@ def test_what_came_due_while_the_database_was_away_is_late(beat, clock, monkeypa
 
 
 def test_what_was_published_is_known_until_the_ledger_knows_it(beat, clock, monkeypatch):
-    poll = beat([every(30)])
+    poll = beat(every(30))
     poll.run()
     clock.advance(30)
     assert 0 == poll.loop.turn()
@@ -656,7 +635,7 @@ def test_what_was_published_is_known_until_the_ledger_knows_it(beat, clock, monk
 
 
 def test_a_claim_is_bounded_by_runs_and_takes_the_rest_next(beat, clock):
-    many = beat([every(1, name=f"r{n}") for n in range(6)], scheduler_batch_size=20)
+    many = beat(*[every(1, name=f"r{n}") for n in range(6)], scheduler_batch_size=20)
     many.run()
     many.publisher.away = True
     many.advance(30)
@@ -722,7 +701,7 @@ def test_text_that_is_no_utf_8_harms_its_own_row_only(sqlite, clock):
 
 
 def test_a_count_that_the_column_cannot_hold_stays_at_its_limit(beat, clock):
-    poll = beat([every(5)])
+    poll = beat(every(5))
     poll.run()
     sql(poll, "UPDATE routines SET total_run_count = 2147483647")
 
@@ -780,7 +759,7 @@ def test_every_form_of_schedule_may_be_written_by_sql_and_what_is_wrong_is_told(
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_a_worker_frozen_in_its_begin_holds_up_no_claim(beat, clock):
-    poll = beat([every(1)])
+    poll = beat(every(1))
     poll.run()
     clock.advance(1)
     poll.loop.turn()
@@ -801,7 +780,7 @@ def test_a_worker_frozen_in_its_begin_holds_up_no_claim(beat, clock):
 
 
 def test_what_was_published_before_an_outage_is_not_rescued_after_it(beat, clock):
-    poll = beat([every(3600)])
+    poll = beat(every(3600))
     poll.run()
     clock.advance(3600)
     poll.loop.turn()
@@ -815,7 +794,7 @@ def test_what_was_published_before_an_outage_is_not_rescued_after_it(beat, clock
 
 
 def test_a_run_that_cannot_be_read_is_missed_and_holds_up_no_other(beat, clock):
-    bad, good = beat([every(3600, "bad"), every(3600, "good")]), beat()
+    bad, good = beat(every(3600, "bad"), every(3600, "good")), beat()
     bad.run()
     bad.publisher.publish = lambda claimed, since, sent: []
     clock.advance(3600)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from servers import wait_for
 from strategies import properties
 
-from celery_sqlalchemy_kit.clock import DATABASE, UTC, SettableClock
+from celery_sqlalchemy_kit.clock import DATABASE, UTC
 from celery_sqlalchemy_kit.overlap import REASONS, released, settle
 from celery_sqlalchemy_kit.routines import UNFINISHED, Cause, Overlap, Run, State
 from celery_sqlalchemy_kit.store.connections import make_engine
@@ -173,27 +173,6 @@ def test_a_run_that_has_waited_runs_unless(how, reason):
 
 
 # -- on real databases ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def beat(database, clock):
-    beats = []
-
-    def make(**settings):
-        made = ManualBeat(database, clock, **settings)
-        beats.append(made)
-        made.start()
-        return made
-
-    yield make
-    for made in beats:
-        made.engine.dispose()
 
 
 def insert(beat, schedule, overlap, **more):

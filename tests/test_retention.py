@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
-import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import housekeeping, schedules
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.locks import alone, alone_at_once
 from celery_sqlalchemy_kit.routines import ENDED, UNFINISHED, Declared
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import routines, runs
-from celery_sqlalchemy_kit.testing import ManualBeat
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def beat(database, clock):
-    beats = []
-
-    def make(*declared, **settings):
-        made = ManualBeat(database, clock, declared, **settings)
-        beats.append(made)
-        made.start()
-        return made
-
-    yield make
-    for made in beats:
-        made.engine.dispose()
 
 
 def add(beat, *, number=1, state="succeeded", ago=timedelta(0), routine=None, **values):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from celery import Celery
 
 from celery_sqlalchemy_kit import housekeeping, schedules
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import Publisher
 from celery_sqlalchemy_kit.routines import AGAIN, HEADER, Cause, Declared, Run, State
 from celery_sqlalchemy_kit.signals import task_lost
@@ -32,24 +31,9 @@ def hourly(name="poll", **fields):
 
 
 @pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def beat(database, clock):
-    beats = []
-
-    def make(*declared, **settings):
-        made = ManualBeat(database, clock, declared or [hourly()], **settings)
-        beats.append(made)
-        made.start()
-        return made
-
-    yield make
-    for made in beats:
-        made.engine.dispose()
+def beat(beat):
+    """Declares an hourly routine where nothing else is declared."""
+    return lambda *declared, **settings: beat(*(declared or [hourly()]), **settings)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import After, Once
-from celery_sqlalchemy_kit.clock import UTC, SettableClock
+from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.columns import raw
 from celery_sqlalchemy_kit.routines import Cause, Declared, State
 from celery_sqlalchemy_kit.store.connections import make_engine
@@ -23,25 +23,14 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def clock():
-    # Triggers keep the database's own clock: begin where that stands.
-    return SettableClock(datetime.now(UTC))
-
-
-@pytest.fixture
-def beat(database, clock):
-    beats = []
+def beat(beat):
+    """Declares ``drain`` with the schedule that is given."""
 
     def make(schedule=None, **settings):
         declared = [] if schedule is None else [Declared("drain", "tasks.drain", schedule)]
-        made = ManualBeat(database, clock, declared, **settings)
-        beats.append(made)
-        made.start()
-        return made
+        return beat(*declared, **settings)
 
-    yield make
-    for made in beats:
-        made.engine.dispose()
+    return make
 
 
 def sql(beat, statement, **values):
