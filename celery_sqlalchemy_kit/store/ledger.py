@@ -116,19 +116,31 @@ class Ledger:
                 return Begun.BEGUN  # where the answer of the COMMIT was cut off
             if not runs_now or lost_after is None or (again and retries < row.retries):
                 return Begun.DUPLICATE
-            silent = sa.or_(
-                _c.heartbeat_at.is_(None),
-                _c.heartbeat_at <= self._before(connection, lost_after.total_seconds()),
-            )
-            owned = _one(run_id, _in(State.RUNNING), _c.attempt_id == row.attempt_id, silent)
-            if again:
-                taken_over = connection.execute(owned.values(values)).rowcount
-                return Begun.BEGUN if taken_over else Begun.OWNED
-            reason = f"no beat of worker {row.worker} for {lost_after.total_seconds():g} s"
-            lost = owned.values(state=State.LOST.value, reason=reason, finished_at=now)
-            return Begun.LOST if connection.execute(lost).rowcount else Begun.DUPLICATE
+            owned = _one(run_id, _in(State.RUNNING), _c.attempt_id == row.attempt_id)
+            return self._take_over(connection, owned, values if again else None, row, lost_after)
 
         return self._transact(begin)
+
+    def _take_over(
+        self,
+        connection: Connection,
+        owned: sa.sql.expression.Update,
+        values: dict[str, Any] | None,
+        owner: Any,
+        lost_after: timedelta,
+    ) -> Begun:
+        """Take the run of *owner*, who is silent, for *values*; None: it is lost."""
+        silent_since = self._before(connection, lost_after.total_seconds())
+        silent = sa.or_(_c.heartbeat_at.is_(None), _c.heartbeat_at <= silent_since)
+        if values is not None:
+            taken_over = connection.execute(owned.where(silent).values(values)).rowcount
+            return Begun.BEGUN if taken_over else Begun.OWNED
+        lost = owned.where(silent).values(
+            state=State.LOST.value,
+            reason=f"no beat of worker {owner.worker} for {lost_after.total_seconds():g} s",
+            finished_at=self._now(),
+        )
+        return Begun.LOST if connection.execute(lost).rowcount else Begun.DUPLICATE
 
     def end(
         self,
