@@ -188,7 +188,8 @@ class World:
 
     def pause(self, kind: str) -> Process:
         process = self._one(kind)
-        os.killpg(process.pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # none is alive
+            os.killpg(process.pid, signal.SIGSTOP)
         return process
 
     def resume(self, process: Process) -> None:
