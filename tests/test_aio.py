@@ -12,11 +12,13 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_sqlalchemy_kit import aio
+from celery_sqlalchemy_kit.aio import call as aio_call
+from celery_sqlalchemy_kit.aio import loop as aio_loop
 
 
 @pytest.fixture(autouse=True)
 def _closed(monkeypatch):
-    monkeypatch.setattr(aio, "SIGNAL_LIMIT", 0.05)
+    monkeypatch.setattr(aio_call, "SIGNAL_LIMIT", 0.05)
     yield
     aio.close()
 
@@ -90,7 +92,7 @@ def test_all_coroutines_share_one_loop_on_a_thread_of_its_own():
 
 
 def test_no_loop_is_started_before_the_first_coroutine():
-    assert aio._here.loop is None
+    assert aio_loop._here.loop is None
 
 
 def test_what_is_bound_to_the_loop_outlives_a_call():
@@ -180,7 +182,7 @@ def test_a_call_from_a_thread_of_a_coroutine_works():
 
 @pytest.mark.parametrize("environment", ["gevent", "eventlet"])
 def test_green_threads_are_refused_with_what_to_do(monkeypatch, environment):
-    monkeypatch.setattr(aio, "detect_environment", lambda: environment)
+    monkeypatch.setattr(aio_loop, "detect_environment", lambda: environment)
 
     with pytest.raises(RuntimeError, match=f"{environment}.*--pool prefork"):
         aio.run(lambda: give(1))
@@ -238,7 +240,7 @@ def test_the_soft_time_limit_cancels_what_the_coroutine_waits_for(interrupt):
 
 
 def test_a_coroutine_that_will_not_end_is_given_up_after_the_grace(interrupt, monkeypatch, caplog):
-    monkeypatch.setattr(aio, "GRACE", 0.05)
+    monkeypatch.setattr(aio_call, "GRACE", 0.05)
     free = threading.Event()
     limit = SoftTimeLimitExceeded()
 
@@ -281,7 +283,7 @@ def test_what_else_interrupts_the_wait_cancels_the_coroutine_and_is_raised(inter
 def test_a_call_interrupted_before_its_first_step_ends_too(monkeypatch):
     """The signal may strike at any instruction of the waiting thread."""
     steps, held, free = [], threading.Event(), threading.Event()
-    wait = aio._Call.wait
+    wait = aio_call.Call.wait
 
     def interrupted(call):
         if threading.current_thread() is not threading.main_thread():
@@ -295,7 +297,7 @@ def test_a_call_interrupted_before_its_first_step_ends_too(monkeypatch):
         steps.append(1)
         await for_ever()
 
-    monkeypatch.setattr(aio._Call, "wait", interrupted)
+    monkeypatch.setattr(aio_call.Call, "wait", interrupted)
     with ThreadPoolExecutor(1) as threads:
         holding = threads.submit(aio.run, lambda: hold(held, free))
         assert held.wait(10)
@@ -364,7 +366,7 @@ def test_closing_ends_the_call_that_somebody_waits_for():
 
 
 def test_closing_a_loop_that_is_blocked_leaves_it_behind(monkeypatch, caplog):
-    monkeypatch.setattr(aio, "CLOSE_LIMIT", 0.05)
+    monkeypatch.setattr(aio_loop, "CLOSE_LIMIT", 0.05)
     held, free = threading.Event(), threading.Event()
     blocking = threading.Thread(target=aio.run, args=(lambda: hold(held, free),))
     blocking.start()

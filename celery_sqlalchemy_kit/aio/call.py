@@ -1,32 +1,24 @@
-"""One event loop for the async tasks of a process; it lives as long as the process does.
-
-`asyncio.run` for each task would tear down with its loop whatever was opened on it: pools of
-connections, HTTP clients. Here the loop runs on a thread of its own, and the thread on which
-Celery runs the task waits.
-"""
+"""A coroutine that is called from a thread, and its outcome."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from celery import signals
 from celery._state import _task_stack
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.utils.threads import get_ident
-from kombu.utils.compat import detect_environment
+
+from .loop import open_loop
 
 #: Seconds that a coroutine has after it was cancelled, before its task is given up.
 GRACE = 5.0
-#: Seconds that closing the loop waits for what it has cancelled, and again for the rest.
-CLOSE_LIMIT = 5.0
 #: Seconds within which a signal, such as that of the soft time limit, is noticed.
 SIGNAL_LIMIT = 1.0
 
@@ -60,7 +52,7 @@ def run(make: Callable[[], Awaitable[T]], *, task: Any = None) -> T:
         EscapedError: the coroutine let SystemExit, KeyboardInterrupt or CancelledError escape.
         RuntimeError: called on the loop itself, or where threads are green.
     """
-    call = _Call(make, task)
+    call = Call(make, task)
     try:
         call.submit()
         call.wait()
@@ -69,14 +61,6 @@ def run(make: Callable[[], Awaitable[T]], *, task: Any = None) -> T:
             raise
         return call.interrupted_by(interruption)
     return call.outcome()
-
-
-def close() -> None:
-    """Cancel what still runs and end the loop of this process; a later task starts another."""
-    with _here.lock:
-        loop, _here.loop = _here.loop, None
-    if loop is not None:
-        loop.close()
 
 
 def ident() -> Any:
@@ -92,7 +76,7 @@ _token: contextvars.ContextVar[object | None] = contextvars.ContextVar("async ta
 _task_stack.__ident_func__ = ident
 
 
-class _Call(Generic[T]):
+class Call(Generic[T]):
     """One coroutine on its way through the loop, and its outcome."""
 
     def __init__(self, make: Callable[[], Awaitable[T]], task: Any) -> None:
@@ -112,8 +96,7 @@ class _Call(Generic[T]):
     def submit(self) -> None:
         context = contextvars.copy_context()
         context.run(_token.set, self)
-        with _here.lock:
-            loop = _here.get_loop()
+        with open_loop() as loop:
             self._soon = loop.call_soon
             self.submitted = True
             loop.call_soon(self._start, context=context)
@@ -199,7 +182,7 @@ async def _coroutine(awaitable: Awaitable[T]) -> T:
 
 
 @types.coroutine
-def _interruptible(coroutine: Coroutine[Any, Any, T], call: _Call[T]) -> Generator[Any, Any, T]:
+def _interruptible(coroutine: Coroutine[Any, Any, T], call: Call[T]) -> Generator[Any, Any, T]:
     """Await *coroutine*, and throw into it what *call* says in place of a CancelledError."""
     step: Callable[[], Any] = partial(coroutine.send, None)
     while True:
@@ -214,86 +197,3 @@ def _interruptible(coroutine: Coroutine[Any, Any, T], call: _Call[T]) -> Generat
             step = partial(coroutine.throw, call.in_place_of(cancelled))
         except BaseException as error:  # noqa: BLE001  all of it belongs to the coroutine
             step = partial(coroutine.throw, error)
-
-
-class _Loop:
-    def __init__(self) -> None:
-        environment: str = detect_environment()  # type: ignore[no-untyped-call]
-        if environment != "default":
-            raise RuntimeError(
-                f"async tasks need real threads, and here they are {environment}'s; start the "
-                "worker with --pool prefork, threads or solo"
-            )
-        self._loop = asyncio.new_event_loop()
-        self._closing = False
-        self.thread = threading.Thread(target=self._serve, name="async tasks", daemon=True)
-        self.thread.start()
-
-    def call_soon(
-        self, callback: Callable[[], object], context: contextvars.Context | None = None
-    ) -> None:
-        self._loop.call_soon_threadsafe(callback, context=context)
-
-    def close(self) -> None:
-        self._closing = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self.thread.join(2 * CLOSE_LIMIT)
-        if self.thread.is_alive():
-            logger.warning("the loop of the async tasks is blocked, and is left behind")
-
-    def _serve(self) -> None:
-        while not self._closing:
-            try:
-                self._loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):
-                # Raised in a task that a coroutine had started, which asyncio lets through.
-                logger.exception("the loop of the async tasks goes on")
-        try:
-            self._loop.run_until_complete(self._wind_up())
-        finally:
-            self._loop.close()
-
-    async def _wind_up(self) -> None:
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=CLOSE_LIMIT)
-        await self._loop.shutdown_asyncgens()
-        await self._loop.shutdown_default_executor()
-
-
-class _Here:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.loop: _Loop | None = None
-        self._inherited: list[_Loop | None] = []
-
-    def get_loop(self) -> _Loop:
-        if self.loop is None:
-            self.loop = _Loop()
-        if self.loop.thread is threading.current_thread():
-            raise RuntimeError(
-                "an async task was called from a coroutine as if it were a function, which would "
-                "block the loop that it needs: await its execute(), or send it with delay()"
-            )
-        return self.loop
-
-    def after_fork(self) -> None:
-        """The parent's loop is kept in the child, unused: once collected, it would take the
-        parent's registrations out of the selector that both share."""
-        self._inherited.append(self.loop)
-        self.lock, self.loop = threading.Lock(), None
-
-
-_here = _Here()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_here.after_fork)
-
-
-def _on_shutdown(**_: Any) -> None:
-    close()
-
-
-signals.worker_process_shutdown.connect(_on_shutdown, weak=False, dispatch_uid=__name__)
-signals.worker_shutdown.connect(_on_shutdown, weak=False, dispatch_uid=__name__)
