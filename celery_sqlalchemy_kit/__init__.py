@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import embedded
+from .aio.resources import resource
 from .errors import (
     DeclarationError,
     KitError,
@@ -31,6 +32,7 @@ __all__ = [
     "SchemaError",
     "SettingsError",
     "SyncTask",
+    "resource",
     "routine",
 ]
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from .errors import SettingsError
+from .urls import Unreadable, async_database_url, database_url
 
 Reader = Callable[[Any], Any]
-
-
-class Unreadable(ValueError):
-    """A setting's value is not allowed; the message says what is."""
 
 
 def _number(low: float, high: float, *, whole: bool, what: str) -> Reader:
@@ -87,46 +84,29 @@ def _patterns(value: Any) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _database_url(value: Any) -> URL:
-    what = "a synchronous SQLAlchemy URL such as postgresql://user:password@host/database"
-    try:
-        url = value if isinstance(value, URL) else make_url(str(value).strip())
-    except (ArgumentError, ValueError):
-        raise Unreadable(what) from None
-    if url.drivername in ("postgres", "postgresql"):
-        url = url.set(drivername="postgresql+" + _postgresql_driver())
-    elif url.get_backend_name() in ("mysql", "mariadb"):
-        driver = url.drivername.partition("+")[2] or _mysql_driver()
-        url = url.set(drivername=f"mysql+{driver}")
-    driver = url.drivername.partition("+")[2]
-    if driver in _ASYNC_DRIVERS:
-        raise Unreadable(f"{what}; {driver} is asynchronous")
-    if url.get_backend_name() not in ("postgresql", "mysql", "sqlite"):
-        raise Unreadable(f"{what}; of PostgreSQL, MySQL, MariaDB or SQLite")
-    return url
-
-
-_ASYNC_DRIVERS = frozenset({"asyncpg", "aiosqlite", "aiomysql", "asyncmy", "psycopg_async"})
-
-
-def _postgresql_driver() -> str:
-    """psycopg2 if it is there, else psycopg; SQLAlchemy 2.1 alone would insist on psycopg 3."""
-    return "psycopg" if _installed("psycopg") and not _installed("psycopg2") else "psycopg2"
-
-
-def _mysql_driver() -> str:
-    return "mysqldb" if _installed("MySQLdb") else "pymysql"
-
-
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
+def _engine_options(value: Any) -> dict[str, Any]:
+    what = "a dictionary of arguments of SQLAlchemy's create_engine, in the environment as JSON"
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise Unreadable(what) from None
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise Unreadable(what)
+    return dict(value)
 
 
 def _setting(
-    read: Reader, *, default: Any = None, key: str | None = None, also: tuple[str, ...] = ()
+    read: Reader, *, default: Any = None, also: tuple[str, ...] = (), secret: bool = False
 ) -> Any:
-    """A field that is a setting: its key in ``app.conf``, its reader, further environment names."""
-    return field(default=default, metadata={"read": read, "key": key, "also": also})
+    """A field that is a setting: its reader, further names in the environment.
+
+    *secret*: a dictionary that may hold passwords, and is shown nowhere.
+    """
+    metadata = {"read": read, "also": also, "secret": secret}
+    if secret:
+        return field(default_factory=dict, repr=False, hash=False, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -137,7 +117,15 @@ class Settings:
     """
 
     #: Where ``routines`` lives; a synchronous SQLAlchemy URL. Required by the scheduler.
-    scheduler_db_uri: URL | None = _setting(_database_url, default=None)
+    scheduler_db_uri: URL | None = _setting(database_url, default=None)
+    #: The database of `AsyncTask.session`; an asynchronous SQLAlchemy URL. None: the same as above.
+    worker_async_db_uri: URL | None = _setting(async_database_url)
+    #: What its engine is made with, beside or in place of what `sessions` chooses.
+    worker_async_db_engine_options: dict[str, Any] = _setting(_engine_options, secret=True)
+    #: The same for the engine of `SyncTask.session`.
+    worker_db_engine_options: dict[str, Any] = _setting(_engine_options, secret=True)
+    #: Run async tasks on uvloop's event loop, if it is installed.
+    worker_async_uvloop: bool = _setting(_flag, default=False)
     #: Longest sleep between looks at the table.
     scheduler_max_interval: float = _setting(_seconds(0.01), default=300.0)
     #: Time between full checks of the table.
@@ -210,6 +198,7 @@ class Settings:
                 values[setting.name] = setting.metadata["read"](value)
             except Unreadable as allowed:
                 shown = repr(shown_url(value) if setting.name.endswith("_uri") else value)
+                shown = "…" if setting.metadata["secret"] else shown
                 faults.append(f"{where} = {shown}: allowed is {allowed}")
         if faults:
             raise SettingsError(faults)

@@ -38,6 +38,11 @@ AWAY_SECONDS = 10.0
 logger = get_logger(__name__)
 
 
+class Stopped(BaseException):
+    """Ends the tracing of a task of which the worker tells, and records, how it ends: that it was
+    revoked or cancelled, or has reached its hard time limit."""
+
+
 def connect() -> None:
     """Listen to Celery's signals; any number of times."""
     signals.task_prerun.connect(_on_prerun, weak=False, dispatch_uid=__name__)
@@ -275,7 +280,7 @@ def _ending(state: Any, retval: Any, app: Any) -> dict[str, Any] | None:
 def _ending_of_thread() -> dict[str, Any] | None:
     """What ends the process in other pools, `SystemExit` say, ends but the body in a thread."""
     error = sys.exc_info()[1]
-    if error is None or threading.current_thread() is threading.main_thread():
+    if isinstance(error, Stopped | None) or threading.current_thread() is threading.main_thread():
         return None
     return {"state": State.FAILED, "error": describe(error)}
 

@@ -5,6 +5,7 @@ that it was revoked, has expired or names no task, ran out of time, or that its 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -65,7 +66,8 @@ class RunRequest(Request):  # type: ignore[misc]
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         """Celery kills the task, as its connection is lost or the worker is told to stop at once,
         and leaves the message to the broker."""
-        super().cancel(*args, **kwargs)
+        with suppress(NotImplementedError):  # threads and solo cannot: the task goes on
+            super().cancel(*args, **kwargs)
         attempt = self._attempt()
         if self._already_cancelled and attempt is not None:
             book = book_of(self.app)

@@ -6,16 +6,21 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, Task, states
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TimeLimitExceeded
 from celery.local import Proxy
 from celery.utils.functional import head_from_fun
 
-from . import aio, declarations, entries, heartbeats, history, requests
+from . import aio, declarations, entries, heartbeats, history, limits, requests, sessions
 from .config import Settings
 from .errors import DeclarationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
 
 class SyncTask(Task):  # type: ignore[misc]
@@ -100,6 +105,13 @@ class SyncTask(Task):  # type: ignore[misc]
             cls.track_started, cls.tracks_its_start = False, True
         return app
 
+    def session(self) -> AbstractContextManager[Session]:
+        """A session on the database of ``scheduler_db_uri``: ``with self.session() as session``.
+
+        It is committed at the end of the block, rolled back if that raises. See `sessions`.
+        """
+        return sessions.session(self.app)
+
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         if not self.app.finalized:
             self.app.finalize(auto=True)  # until then the app has none of our tasks
@@ -113,8 +125,9 @@ class SyncTask(Task):  # type: ignore[misc]
         return super().retry(args, kwargs, exc, *rest, **options)
 
     def _is_final(self, error: Any) -> bool:
-        marked = getattr(self.request, "not_retried", None)
-        return isinstance(error, Reject) or (error is not None and error is marked)
+        if isinstance(error, (Reject, history.Stopped)):
+            return True
+        return error is not None and error is getattr(self.request, "not_retried", None)
 
     @classmethod
     def _set_default(cls, attribute: str, value: Any) -> None:
@@ -176,8 +189,20 @@ class AsyncTask(SyncTask):
         """What is run round ``execute``; override it to open a session for it, say."""
         return await self.execute(*args, **kwargs)
 
+    def session(self) -> AbstractAsyncContextManager[AsyncSession]:  # type: ignore[override]
+        """The same with ``async with``, on the database of ``worker_async_db_uri``; without that,
+        of ``scheduler_db_uri``. Cancelled while it commits, it may have committed."""
+        # Types differ, as a body is of one kind, and calls no other kind's session.
+        return sessions.async_session(self.app)
+
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        return aio.run(lambda: self.run_execute(*args, **kwargs), task=self)
+        own = limits.limits_of(self)
+        try:
+            return aio.run(lambda: self.run_execute(*args, **kwargs), task=self, limits=own)
+        except TimeLimitExceeded as error:
+            if own.hard is not None:
+                self.request.not_retried = error  # as where the pool keeps it
+            raise
 
     @classmethod
     def bind(cls, app: Celery) -> Celery:
@@ -283,5 +308,5 @@ def _track_start(task: SyncTask) -> None:
 
 
 SyncTask._begin_before_start()  # noqa: SLF001  its subclasses do so when they are defined
-for _each in (history, requests, heartbeats):
+for _each in (history, requests, heartbeats, limits):
     _each.connect()

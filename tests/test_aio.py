@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import signal
 import threading
@@ -9,7 +10,8 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.app import trace
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from celery_sqlalchemy_kit import aio
 from celery_sqlalchemy_kit.aio import call as aio_call
@@ -81,6 +83,36 @@ def test_what_the_coroutine_raises_is_raised_a_timeout_error_as_well(error):
     with pytest.raises(type(error)) as raised:
         aio.run(lambda: fail(error))
     assert raised.value is error
+
+
+def test_an_error_that_two_coroutines_share_has_the_frames_of_the_one_that_let_it_out():
+    """Celery clears the frames of an error, which ends a coroutine that waits in one of them."""
+    error, caught = KeyError("x"), threading.Event()
+
+    async def catch():
+        try:
+            raise error
+        except KeyError:
+            caught.set()
+            await for_ever()
+
+    async def let_out():
+        try:
+            raise error
+        finally:
+            asyncio.ensure_future(catch())  # noqa: RUF006  it ends with the loop
+
+    call = aio.Call(let_out, None)
+    ended = threading.Event()
+    call.submit(ended.set)
+    assert ended.wait(5)
+    assert caught.wait(5)
+    with pytest.raises(KeyError) as raised:
+        call.outcome()
+
+    names = [entry.name for entry in raised.traceback]
+    assert "let_out" in names
+    assert "catch" not in names
 
 
 def test_all_coroutines_share_one_loop_on_a_thread_of_its_own():
@@ -239,28 +271,116 @@ def test_the_soft_time_limit_cancels_what_the_coroutine_waits_for(interrupt):
     assert cancelled == [True, True]
 
 
+async def stubborn(free):
+    """Heeds no cancellation until *free* is set."""
+    running = asyncio.ensure_future(asyncio.to_thread(free.wait, 10))
+    while not running.done():
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            continue
+
+
 def test_a_coroutine_that_will_not_end_is_given_up_after_the_grace(interrupt, monkeypatch, caplog):
     monkeypatch.setattr(aio_call, "GRACE", 0.05)
     free = threading.Event()
-    limit = SoftTimeLimitExceeded()
+    stop = SystemExit()
 
     async def body():
-        interrupt(limit)
-        await asyncio.to_thread(free.wait, 10)
+        interrupt(stop)
+        await stubborn(free)
 
-    async def stubborn():
-        running = asyncio.ensure_future(body())
-        while not running.done():
-            try:
-                await asyncio.shield(running)
-            except asyncio.CancelledError:
-                continue
-
-    with pytest.raises(SoftTimeLimitExceeded) as raised:
-        aio.run(stubborn)
+    with pytest.raises(SystemExit) as raised:
+        aio.run(body)
     free.set()
-    assert raised.value is limit
+    assert raised.value is stop
     assert "still runs" in caplog.text
+
+
+def test_a_coroutine_that_catches_the_soft_time_limit_has_all_the_time_it_needs(
+    interrupt, monkeypatch
+):
+    monkeypatch.setattr(aio_call, "GRACE", 0.01)
+
+    async def body():
+        interrupt(SoftTimeLimitExceeded())
+        try:
+            await for_ever()
+        except SoftTimeLimitExceeded:
+            await asyncio.sleep(0.2)
+            return "partial"
+
+    assert aio.run(body) == "partial"
+
+
+def test_a_stop_ends_what_has_caught_the_soft_time_limit(interrupt):
+    seen = []
+
+    async def body():
+        interrupt(SoftTimeLimitExceeded())
+        try:
+            await for_ever()
+        except SoftTimeLimitExceeded:
+            interrupt(SystemExit())
+            try:
+                await for_ever()
+            finally:
+                seen.append("finally")
+
+    with pytest.raises(SystemExit):
+        aio.run(body)
+    assert seen == ["finally"]
+
+
+def in_thread(call):
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(call).result(20)
+
+
+@pytest.fixture(params=["main thread", "another thread"])
+def somewhere(request):
+    return in_thread if request.param == "another thread" else lambda call: call()
+
+
+def test_the_soft_limit_of_a_call_is_thrown_where_the_coroutine_awaits(somewhere):
+    async def body():
+        try:
+            await for_ever()
+        except SoftTimeLimitExceeded as limit:
+            return limit.args
+
+    limits = aio.Limits(soft=0.01)
+    assert somewhere(lambda: aio.run(body, limits=limits)) == (0.01,)
+    with pytest.raises(SoftTimeLimitExceeded) as raised:
+        somewhere(lambda: aio.run(for_ever, limits=limits))
+    assert type(raised.value) is SoftTimeLimitExceeded
+
+
+def test_the_hard_limit_of_a_call_cancels_the_coroutine(somewhere):
+    seen = []
+
+    async def body():
+        try:
+            await for_ever()
+        except SoftTimeLimitExceeded:
+            await for_ever()
+        finally:
+            seen.append("finally")
+
+    with pytest.raises(TimeLimitExceeded) as raised:
+        somewhere(lambda: aio.run(body, limits=aio.Limits(soft=0.01, hard=0.05)))
+    assert raised.value.args == (0.05,)
+    assert seen == ["finally"]
+
+
+def test_a_hard_limit_below_the_soft_one_is_the_one_that_holds(somewhere):
+    with pytest.raises(TimeLimitExceeded):
+        somewhere(lambda: aio.run(for_ever, limits=aio.Limits(soft=60, hard=0.01)))
+
+
+def test_a_call_within_its_limits_does_not_notice_them(somewhere):
+    limits = aio.Limits(soft=60, hard=120)
+    assert somewhere(lambda: aio.run(lambda: give(42), limits=limits)) == 42
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, LookupError])
@@ -285,10 +405,10 @@ def test_a_call_interrupted_before_its_first_step_ends_too(monkeypatch):
     steps, held, free = [], threading.Event(), threading.Event()
     wait = aio_call.Call.wait
 
-    def interrupted(call):
-        if threading.current_thread() is not threading.main_thread():
-            return wait(call)
-        soon = call._soon
+    def interrupted(call, seconds=None):
+        if threading.current_thread() is not threading.main_thread() or "_soon" in vars(free):
+            return wait(call, seconds)
+        soon = free._soon = call._soon
         # The loop is busy until both the start and the cancellation are queued.
         call._soon = lambda cancel: (soon(cancel), free.set())
         raise SoftTimeLimitExceeded
@@ -310,6 +430,76 @@ def test_a_call_interrupted_before_its_first_step_ends_too(monkeypatch):
 async def hold(held, free):
     held.set()
     free.wait(10)
+
+
+def test_a_call_interrupted_before_it_was_begun_ends_too(monkeypatch):
+    def interrupted(call, ended):
+        call._tell = ended
+        with aio_loop.open_loop() as loop:
+            call._soon, call.submitted = loop.call_soon, True
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(aio_call.Call, "submit", interrupted)
+    with pytest.raises(SoftTimeLimitExceeded):
+        aio.run(for_ever)
+
+
+def test_a_loop_whose_start_is_interrupted_ends(monkeypatch):
+    start, threads = threading.Thread.start, []
+
+    def interrupted(thread):
+        start(thread)
+        if threading.current_thread() is threading.main_thread():
+            threads.append(thread)
+            raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(SoftTimeLimitExceeded):
+        aio.run(for_ever)
+    monkeypatch.undo()
+    for each in threads:
+        each.join(10)
+        assert not each.is_alive()
+    assert aio.run(lambda: give(42)) == 42
+
+
+def test_an_error_that_went_through_a_coroutine_which_goes_on_does_not_end_it():
+    """As of a driver whose task hands an error to whoever waits, and works on."""
+    made = {}
+
+    async def drive(waiter, go_on):
+        try:
+            await fail(KeyError("x"))
+        except KeyError as error:
+            waiter.set_exception(error)
+            await go_on.wait()
+            return "went on"
+
+    async def body():
+        waiter, made["go on"] = asyncio.get_running_loop().create_future(), asyncio.Event()
+        made["driver"] = asyncio.ensure_future(drive(waiter, made["go on"]))
+        await waiter
+
+    async def finish():
+        made["go on"].set()
+        return await made["driver"]
+
+    with pytest.raises(KeyError) as raised:
+        aio.run(body)
+    trace.traceback_clear(raised.value)
+    assert aio.run(finish) == "went on"
+
+
+def test_a_call_leaves_nothing_for_the_garbage_collector():
+    """Which would stop the loop, and every task on it, while it looks for circles."""
+    aio.run(lambda: give(1))
+    gc.collect()
+    gc.disable()
+    try:
+        assert [aio.run(lambda: give(42)) for _ in range(20)] == [42] * 20
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 def test_closing_cancels_what_still_runs_and_another_loop_can_follow():

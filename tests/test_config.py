@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 from sqlalchemy.engine import URL, make_url
 
-from celery_sqlalchemy_kit import config
+from celery_sqlalchemy_kit import config, urls
 from celery_sqlalchemy_kit.config import MISSING_URL, Settings, shown_url, zone_name
 from celery_sqlalchemy_kit.errors import KitError, SettingsError
 
@@ -50,6 +50,10 @@ def test_the_defaults():
         "scheduler_code_changes": "database",
         "scheduler_notify": True,
         "scheduler_allowed_tasks": None,
+        "worker_async_db_uri": None,
+        "worker_async_db_engine_options": {},
+        "worker_db_engine_options": {},
+        "worker_async_uvloop": False,
     }
 
     assert expected == {name: vars(load())[name] for name in expected}
@@ -72,6 +76,10 @@ WRITTEN = {
     "scheduler_code_changes": ("merge", "merge"),
     "scheduler_notify": ("off", False),
     "scheduler_allowed_tasks": ("a.*, b.*", ("a.*", "b.*")),
+    "worker_async_db_uri": ("sqlite+aiosqlite:///a.db", make_url("sqlite+aiosqlite:///a.db")),
+    "worker_async_db_engine_options": ('{"pool_size": 2}', {"pool_size": 2}),
+    "worker_db_engine_options": ('{"echo": true}', {"echo": True}),
+    "worker_async_uvloop": ("yes", True),
 }
 #: Settings that other modules' tests are about.
 SETTINGS = [setting.name for setting in fields(Settings) if setting.name in WRITTEN]
@@ -135,6 +143,14 @@ def test_the_environment_of_the_process_is_read_by_default(monkeypatch):
     assert 17 == Settings.load({}, scheduler=False).scheduler_batch_size
 
 
+def test_engine_options_are_not_shown_and_settings_can_be_compared():
+    settings = load(worker_db_engine_options={"connect_args": {"password": "hunter2"}})
+
+    assert "hunter2" not in repr(settings)
+    assert isinstance(hash(settings), int)
+    assert settings != load()
+
+
 def test_settings_do_not_change():
     with pytest.raises(FrozenInstanceError):
         load().create_table = False
@@ -158,6 +174,9 @@ def test_settings_do_not_change():
         ("scheduler_allowed_tasks", ["a", "b.*"], ("a", "b.*")),
         ("scheduler_allowed_tasks", ("a",), ("a",)),
         ("scheduler_allowed_tasks", [], ()),
+        ("worker_db_engine_options", {"pool_size": 2}, {"pool_size": 2}),
+        ("worker_async_db_uri", "mysql+aiomysql://host/db", make_url("mysql+aiomysql://host/db")),
+        ("worker_async_db_uri", make_url("mysql+asyncmy://host/db"), make_url("mysql+asyncmy://host/db")),
         *[("create_table", yes, True) for yes in (True, 1, "1", "true", "TRUE", "yes", "on", " t ", "y")],
         *[("create_table", no, False) for no in (False, 0, "0", "false", "No", "off", "f", "n")],
     ],
@@ -209,6 +228,16 @@ SECONDS = "seconds from 0.01 to 3.1536e+07"
         ("scheduler_db_uri", "sqlite+aiosqlite:///a.db", "aiosqlite is asynchronous"),
         ("scheduler_db_uri", "mysql+aiomysql://host/db", "aiomysql is asynchronous"),
         ("scheduler_db_uri", "mariadb+asyncmy://host/db", "asyncmy is asynchronous"),
+        ("worker_async_db_uri", "routines.db", "'…': allowed is an asynchronous SQLAlchemy URL such as postgresql+asyncpg://"),
+        ("worker_async_db_uri", "nosql+driver://host/db", "'nosql+driver://host/db': allowed is an asynchronous SQLAlchemy URL"),
+        ("worker_async_db_uri", "postgresql+psycopg2://u:hunter2@host/db", "'postgresql+psycopg2://u:***@host/db': allowed is an asynchronous"),
+        ("worker_async_db_uri", "postgresql+psycopg2://host/db", "mysql+aiomysql://user:password@host/database or sqlite+aiosqlite:///file.db; postgresql+psycopg2 is synchronous"),
+        ("worker_async_db_uri", "postgresql+psycopg2://host/db", "; postgresql+psycopg2 is synchronous"),
+        ("worker_async_db_uri", "sqlite:///a.db", "; sqlite is synchronous"),
+        ("worker_async_db_uri", "mysql+pymysql://host/db", "; mysql+pymysql is synchronous"),
+        ("worker_async_db_engine_options", '{"connect_args": {"password": "hunter2"}', "= …: allowed is a dictionary of arguments of SQLAlchemy's create_engine"),
+        ("worker_async_db_engine_options", "[1]", "allowed is a dictionary of arguments"),
+        ("worker_db_engine_options", {1: 2}, "= …: allowed is a dictionary of arguments"),
     ],
 )  # fmt: skip
 def test_a_value_is_refused_with_what_is_allowed(key, value, says):
@@ -216,6 +245,7 @@ def test_a_value_is_refused_with_what_is_allowed(key, value, says):
 
     assert fault.startswith(f"app.conf.{key} = ")
     assert says in fault
+    assert "hunter2" not in fault
 
 
 def test_a_fault_says_where_the_value_stood():
@@ -289,14 +319,14 @@ def test_a_worker_needs_no_database():
     ],
 )
 def test_a_bare_url_takes_the_driver_that_is_installed(monkeypatch, installed, url, driver):
-    monkeypatch.setattr(config, "_installed", installed.__contains__)
+    monkeypatch.setattr(urls, "is_installed", installed.__contains__)
 
     assert driver == load(scheduler_db_uri=url).scheduler_db_uri.drivername
 
 
 def test_a_driver_is_installed_if_it_can_be_imported():
-    assert config._installed("sqlite3")
-    assert not config._installed("no_such_driver")
+    assert urls.is_installed("sqlite3")
+    assert not urls.is_installed("no_such_driver")
 
 
 def test_nothing_else_of_a_url_changes():

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery, signals, states
+from celery.concurrency.base import BasePool
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Terminated, WorkerLostError
 from celery.worker import state as worker_state
@@ -313,6 +314,16 @@ def test_a_run_that_its_worker_cancels_is_lost(runs, task, begun, recorded, lost
     recorded()
     assert runs.read(request.id).reason == "cancelled by its worker"
     assert (request.acks, len(lost)) == ([], 1)
+
+
+def test_a_run_goes_on_whose_pool_cannot_cancel_it(runs, task, begun, recorded, lost):
+    """As under threads and solo, where Celery's own error would go into the task that runs."""
+    request = begun(task)
+    request.cancel(BasePool())
+
+    recorded()
+    assert runs.read(request.id).state == "running"
+    assert (request.acks, lost) == ([], [])
 
 
 @pytest.mark.parametrize("reject_on_worker_lost", [None, True])

@@ -798,6 +798,23 @@ def test_an_async_task_runs_eagerly_within_a_running_loop(app):
     assert asyncio.run(caller()) == "app0"
 
 
+def test_an_async_task_that_runs_eagerly_may_send_others(app):
+    """As tests have it: what the coroutine sends is run at once, and answers."""
+
+    async def count(self, number):
+        await asyncio.sleep(0)
+        below = (
+            app.tasks["count"].delay(number - 1).get(disable_sync_subtasks=False) if number else []
+        )
+        return [*below, (number, self.request.args[0], app.current_task.request.id)]
+
+    app.conf.task_always_eager = True
+    declare(AsyncTask, name="count", execute=count)
+    counted = app.tasks["count"].delay(2).get()
+    assert [each[:2] for each in counted] == [(0, 0), (1, 1), (2, 2)]
+    assert len({each[2] for each in counted}) == 3
+
+
 def test_a_sync_task_may_call_an_async_one_like_a_function(app):
     declare(AsyncTask, name="inner", execute=async_answer)
     declare(name="outer", run=lambda self: app.tasks["inner"]())

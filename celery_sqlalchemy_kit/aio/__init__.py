@@ -5,7 +5,30 @@ connections, HTTP clients. Here the loop runs on a thread of its own, and the th
 Celery runs the task waits.
 """
 
-from .call import AsyncSoftTimeLimitExceeded, EscapedError, ident, run
+from .call import (
+    GRACE,
+    NO_LIMITS,
+    AsyncSoftTimeLimitExceeded,
+    Call,
+    EscapedError,
+    Limits,
+    Park,
+    ident,
+    park_with,
+    run,
+)
 from .loop import close
 
-__all__ = ["AsyncSoftTimeLimitExceeded", "EscapedError", "close", "ident", "run"]
+__all__ = [
+    "GRACE",
+    "NO_LIMITS",
+    "AsyncSoftTimeLimitExceeded",
+    "Call",
+    "EscapedError",
+    "Limits",
+    "Park",
+    "close",
+    "ident",
+    "park_with",
+    "run",
+]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
+import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from celery._state import _task_stack
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.utils.threads import get_ident
 
-from .loop import open_loop
+from . import frames
+from .loop import Loop, another_loop, open_loop
+from .resources import is_on_loop
 
 #: Seconds that a coroutine has after it was cancelled, before its task is given up.
 GRACE = 5.0
@@ -41,26 +45,57 @@ class AsyncSoftTimeLimitExceeded(SoftTimeLimitExceeded, asyncio.CancelledError):
     """
 
 
-def run(make: Callable[[], Awaitable[T]], *, task: Any = None) -> T:
+class Limits(NamedTuple):
+    """Seconds after which a coroutine is told to end, and after which it is given up."""
+
+    soft: float | None = None
+    hard: float | None = None
+
+
+NO_LIMITS = Limits()
+
+
+def run(make: Callable[[], Awaitable[T]], *, task: Any = None, limits: Limits = NO_LIMITS) -> T:
     """Run what *make* returns, a coroutine, on the process's loop; wait for its outcome.
 
     It runs in a copy of the caller's context, where ``current_task`` and the request of *task*, a
-    Celery task, are the caller's. What interrupts the wait cancels the coroutine and is raised
-    once that has ended, or after `GRACE`. One that catches the soft time limit may still return.
+    Celery task, are the caller's. The soft time limit, be it of *limits* or of the pool, is thrown
+    into the coroutine where it awaits; one that catches it goes on, and may return. What else
+    interrupts the wait cancels it and is raised once it has ended, or after `GRACE`.
 
     Raises:
         EscapedError: the coroutine let SystemExit, KeyboardInterrupt or CancelledError escape.
+        TimeLimitExceeded: the hard one of *limits* was reached.
         RuntimeError: called on the loop itself, or where threads are green.
     """
     call = Call(make, task)
+    if (park := _here.find_parking()) is not None:
+        park(call)
+        return call.outcome()
+    if task is not None and task.request.is_eager and is_on_loop():
+        return _run_beside(call)
     try:
-        call.submit()
-        call.wait()
+        call.submit(call.release)
+        call.wait_within(limits)
     except BaseException as interruption:
         if not call.submitted:
             raise
-        return call.interrupted_by(interruption)
+        call.interrupted_by(interruption)
     return call.outcome()
+
+
+def _run_beside(call: Call[T]) -> T:
+    """An eager task that a coroutine calls: that blocks its loop, so there has to be another."""
+    with another_loop() as loop:
+        call.submit_to(loop, call.release)
+        call.wait()
+        return call.outcome()
+
+
+def park_with(find: Callable[[], Park | None]) -> None:
+    """Have *find* asked, by the thread that calls `run`, whether something else may be run there
+    while the coroutine does; None: no, the thread is to wait."""
+    _here.find_parking = find
 
 
 def ident() -> Any:
@@ -74,6 +109,7 @@ def ident() -> Any:
 
 _token: contextvars.ContextVar[object | None] = contextvars.ContextVar("async task", default=None)
 _task_stack.__ident_func__ = ident
+frames.spare_suspended()
 
 
 class Call(Generic[T]):
@@ -85,29 +121,52 @@ class Call(Generic[T]):
         self._request = None if task is None else task.request_stack.top
         self._value: list[T] = []
         self._error: BaseException | None = None
+        self._traceback: types.TracebackType | None = None
         self._running: asyncio.Task[None] | None = None
         self._thrown: BaseException | None = None
         # Held until the coroutine has ended. A bare lock: a signal's handler may raise within
         # `wait`, and would leave a condition half released.
         self._unfinished = threading.Lock()
         self._unfinished.acquire()
-        self.submitted = False
+        self._has_ended = self.submitted = False
 
-    def submit(self) -> None:
+    def submit(self, ended: Callable[[], object]) -> None:
+        """Begin the coroutine; *ended* is called, on the loop, once it has ended."""
+        with open_loop() as loop:
+            self.submit_to(loop, ended)
+
+    def submit_to(self, loop: Loop, ended: Callable[[], object]) -> None:
+        """Begin it on *loop*."""
         context = contextvars.copy_context()
         context.run(_token.set, self)
-        with open_loop() as loop:
-            self._soon = loop.call_soon
-            self.submitted = True
-            loop.call_soon(self._start, context=context)
+        self._tell, self._soon = ended, loop.call_soon
+        self.submitted = True
+        loop.call_soon(self._start, context=context)
 
-    def wait(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            # A signal that comes just before the wait does not end it: its handler runs after.
-            while not self._unfinished.acquire(timeout=SIGNAL_LIMIT):
-                pass
-        else:
-            self._unfinished.acquire()
+    def wait_within(self, limits: Limits) -> None:
+        """Wait until the coroutine has ended, and tell it when it has reached its soft limit.
+
+        Raises:
+            TimeLimitExceeded: it has reached the hard one, and still runs.
+        """
+        began = time.monotonic()
+        soft, hard = limits.soft, limits.hard or math.inf
+        if soft is not None and soft < hard and not self.wait(soft):
+            logger.warning("%s: the soft time limit of %g s is reached", self, soft)
+            self.cancel(AsyncSoftTimeLimitExceeded(soft))
+        if not self.wait(began + hard - time.monotonic()):
+            raise TimeLimitExceeded(hard)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether the coroutine has ended, within *seconds* if they are given."""
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        # In the main thread a signal that comes just before a wait does not end it: its handler
+        # runs after.
+        in_main = threading.current_thread() is threading.main_thread()
+        longest = SIGNAL_LIMIT if in_main else threading.TIMEOUT_MAX
+        while not self._has_ended and (left := until - time.monotonic()) > 0:
+            self._unfinished.acquire(timeout=min(left, longest))
+        return self._has_ended
 
     def outcome(self) -> T:
         """What the coroutine returned or raised; never a matter of how the waiting went."""
@@ -119,20 +178,40 @@ class Call(Generic[T]):
                 raise SoftTimeLimitExceeded(*error.args) from error
             if not isinstance(error, Exception):
                 raise EscapedError(f"the coroutine was ended by {error!r}") from error
-            raise error
+            # Another coroutine may have met the same error since, and go on: its frames are not
+            # for Celery, which clears those that it finds in a traceback.
+            raise error.with_traceback(self._traceback)
         finally:
+            self._traceback = None
             del error  # else its traceback and this frame would keep each other
 
-    def interrupted_by(self, interruption: BaseException) -> T:
-        soft = isinstance(interruption, SoftTimeLimitExceeded)
-        if soft:
-            self._thrown = AsyncSoftTimeLimitExceeded(*interruption.args)
+    def release(self) -> None:
+        """End `wait`."""
+        self._unfinished.release()
+
+    def cancel(self, thrown: AsyncSoftTimeLimitExceeded | None = None) -> None:
+        """Cancel the coroutine, by *thrown* if that is given."""
+        if thrown is not None:
+            self._thrown = thrown
         self._soon(self._cancel)
-        ended = self._unfinished.acquire(timeout=GRACE)
-        if soft and ended:
-            return self.outcome()
-        if not ended:
-            logger.warning("%s: its coroutine still runs %g s after it was cancelled", self, GRACE)
+
+    def give_up(self) -> None:
+        """Say that nobody waits any longer for the coroutine, which was cancelled."""
+        logger.warning("%s: its coroutine still runs %g s after it was cancelled", self, GRACE)
+
+    def interrupted_by(self, interruption: BaseException) -> None:
+        """Cancel the coroutine, and raise *interruption*; the soft time limit it may survive."""
+        if isinstance(interruption, SoftTimeLimitExceeded):
+            try:
+                self.cancel(AsyncSoftTimeLimitExceeded(*interruption.args))
+                self.wait()
+            except BaseException as another:  # noqa: BLE001  a signal may strike once more
+                interruption = another
+            else:
+                return
+        self.cancel()
+        if not self.wait(GRACE):
+            self.give_up()
         raise interruption
 
     def in_place_of(self, cancelled: asyncio.CancelledError) -> BaseException:
@@ -157,6 +236,13 @@ class Call(Generic[T]):
     def _cancel(self) -> None:
         if self._running is not None:
             self._running.cancel()
+        elif not self._has_ended:  # interrupted just before it was begun
+            self._end_unbegun()
+
+    def _end_unbegun(self) -> None:
+        self._error = self._thrown or asyncio.CancelledError()
+        self._has_ended = True
+        self._tell()
 
     async def _drive(self) -> None:
         if self._request is not None:
@@ -165,7 +251,7 @@ class Call(Generic[T]):
         try:
             self._value.append(await _interruptible(_coroutine(self._make()), self))
         except BaseException as error:  # noqa: BLE001  none but the caller may meet SystemExit
-            self._error = error
+            self._error, self._traceback = error, error.__traceback__
         finally:
             if self._request is not None:
                 self._task.request_stack.pop()
@@ -174,11 +260,26 @@ class Call(Generic[T]):
     def _ended(self, running: asyncio.Task[None]) -> None:
         if running.cancelled():  # before its first step
             self._error = self._thrown or asyncio.CancelledError()
-        self._unfinished.release()
+        # Dropped, as both lead back here: what is in no circle is freed at once.
+        tell, self._running, self._has_ended = self._tell, None, True
+        del self._tell
+        tell()
 
 
 async def _coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+#: Runs a call, and returns once it has ended, or raises what the caller is to be stopped by.
+Park = Callable[[Call[Any]], None]
+
+
+class _Here:
+    def __init__(self) -> None:
+        self.find_parking: Callable[[], Park | None] = lambda: None
+
+
+_here = _Here()
 
 
 @types.coroutine

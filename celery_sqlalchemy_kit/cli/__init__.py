@@ -1,4 +1,4 @@
-"""``celery routines …``: commands, one file each.
+"""``celery routines …``: commands, one file each; and the alias of the asyncio pool.
 
 Celery loads the group for every command of its own, ``celery worker`` as well: it has to be
 cheap to import, and to do nothing by itself.
@@ -6,11 +6,15 @@ cheap to import, and to do nothing by itself.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from . import health
+
+#: ``celery worker --pool`` takes this name.
+POOL = "routines-asyncio"
 
 
 @click.group()
@@ -20,3 +24,18 @@ def routines(**options: Any) -> None:
 
 
 routines.add_command(health.command)
+
+
+def _name_pool() -> None:
+    """Have ``--pool`` take `POOL`. Celery has fixed the names by now; one that keeps them elsewhere
+    does without this one."""
+    with suppress(ImportError, AttributeError, TypeError):
+        from celery import concurrency
+        from celery.bin import worker
+
+        names = (*worker.WORKERS_POOL.choices, POOL)
+        concurrency.ALIASES.setdefault(POOL, "celery_sqlalchemy_kit.pool:AsyncioPool")
+        worker.WORKERS_POOL.choices = names
+
+
+_name_pool()

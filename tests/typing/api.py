@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from celery import Celery
 from celery.schedules import crontab
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from typing_extensions import Self, assert_type
 
-from celery_sqlalchemy_kit import AsyncTask, RoutineScheduler, SyncTask, routine
+from celery_sqlalchemy_kit import AsyncTask, RoutineScheduler, SyncTask, resource, routine
 
 app = Celery("typed")
 
@@ -61,6 +67,54 @@ def tidy() -> None:
 @routine(schedule={"minute": "*/5"})
 async def fetch(url: str = "") -> str:
     return url
+
+
+class Count(SyncTask):
+    name = "count"
+
+    def run(self) -> int:
+        with self.session() as session:
+            assert_type(session, Session)
+            return int(session.execute(text("SELECT 1")).scalar_one())
+
+
+class CountAsync(AsyncTask):
+    name = "count async"
+
+    async def execute(self) -> int:
+        async with self.session() as session:
+            assert_type(session, AsyncSession)
+            return int((await session.execute(text("SELECT 1"))).scalar_one())
+
+
+class Client:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+@resource
+async def client() -> AsyncIterator[Client]:
+    async with Client() as opened:
+        yield opened
+
+
+def connect() -> AbstractAsyncContextManager[Client]:
+    return Client()
+
+
+by_class, by_function = resource(Client), resource(connect)
+
+
+class UseClient(AsyncTask):
+    name = "use client"
+
+    async def execute(self) -> None:
+        assert_type(await client(), Client)
+        assert_type(await by_class(), Client)
+        assert_type(await by_function(), Client)
 
 
 app.register_task(Report())
