@@ -14,7 +14,7 @@ from celery_sqlalchemy_kit import housekeeping, schedules
 from celery_sqlalchemy_kit.dispatch import Publisher
 from celery_sqlalchemy_kit.routines import AGAIN, HEADER, Cause, Declared, Run, State
 from celery_sqlalchemy_kit.signals import task_lost
-from celery_sqlalchemy_kit.store import Claimed
+from celery_sqlalchemy_kit.store import Claimed, sweeps
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.ledger import Begun, Ledger
 from celery_sqlalchemy_kit.store.sweeps import Again
@@ -474,6 +474,25 @@ def test_not_more_than_some_are_sent_again_in_one_round(beat, monkeypatch):
         counts.append(len(poll.publisher.again))
 
     assert [7, 14, 21, 28, 30, 30] == counts
+
+
+def test_a_long_queue_is_not_made_longer_by_all_that_waits_in_it(beat, monkeypatch):
+    monkeypatch.setattr(sweeps, "WINDOW", 5)
+    monkeypatch.setattr(housekeeping, "LOOKED_AT", 8)
+    poll = beat(on_worker_lost=LOST | {"tasks.other": "lost"})
+    waiting = set(add(poll, 30, state="sent"))
+    others = set(add(poll, 3, state="sent", task="tasks.other"))
+    poll.advance(110)
+
+    oldest = {again.run.id for again in poll.publisher.again} - others
+    assert (5, 8) == (len(oldest & waiting), len(poll.publisher.again))
+    with poll.engine.begin() as connection:
+        ended = runs.update().where(runs.c.id.in_(list(oldest)))
+        connection.execute(ended.values(state="succeeded", finished_at=poll.clock.now()))
+    poll.advance(30)
+
+    again = {again.run.id for again in poll.publisher.again}
+    assert (10, others) == (len(again & waiting), again & others)
 
 
 @pytest.mark.parametrize("bad", ["{broken", "[1]", '"text"'])

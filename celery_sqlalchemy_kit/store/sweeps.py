@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,9 @@ OnWorkerLost = Callable[[str], "str | None"]
 #: What becomes of a run that nobody has begun, by the name of its task.
 JudgeUnbegun = Callable[[str, Unbegun], "Verdict | None"]
 
+#: Unbegun runs of one task that are sent again; the others wait until these have begun. Where
+#: workers have fallen behind, all of them would make the queue longer, and that them slower.
+WINDOW = 50
 #: When something was claimed whose instant cannot be read: nothing is done about it.
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -76,10 +80,14 @@ class Lost:
 
 @dataclass(frozen=True)
 class Place:
-    """How far a walk through the runs of a state has come, in the order of (claimed_at, id)."""
+    """How far a walk through the runs of a state has come, in the order of (claimed_at, id).
+
+    *unbegun*: how many it has passed of each task.
+    """
 
     claimed_at: datetime
     key: str
+    unbegun: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,16 +173,24 @@ def redeliver(
     """Look at runs without a lock, and act on at most *limit* of them.
 
     In a long queue most have nothing to be done, and these must not stand before the others: so
-    the place is returned at which to go on.
+    the place is returned at which to go on. Only the oldest `WINDOW` of a task are sent again.
     """
     here = _ahead(claimer, walk)
     page = sa.select(*_SMALL).where(here).order_by(_c.claimed_at, _c.id).limit(walk.looks_at)
     rows: Sequence[Row] = connection.execute(page).mappings().all()
-    stuck = [row for row in rows if judge(row["task"], _unbegun(row, walk.state)) is not None]
-    place = _place(rows[-1]) if len(rows) == walk.looks_at else None
-    if len(stuck) > limit:
-        stuck = stuck[:limit]
-        place = _place(stuck[-1])
+    unbegun_of = Counter(walk.after.unbegun if walk.after else {})
+    stuck: list[Row] = []
+    place = None
+    for row in rows:
+        unbegun_of[row["task"]] += 1
+        verdict = judge(row["task"], _unbegun(row, walk.state))
+        waits = verdict is not None and verdict.state is None and unbegun_of[row["task"]] > WINDOW
+        if verdict is not None and not waits:
+            stuck.append(row)
+        if len(stuck) == limit:
+            break
+    if len(rows) == walk.looks_at or len(stuck) == limit:
+        place = _place(row, unbegun_of)
     lost: list[Lost] = []
     again: list[Again] = []
     for some in chunks(stuck):
@@ -205,9 +221,9 @@ def _ahead(claimer: Claimer, walk: Walk) -> sa.ColumnElement[bool]:
     return sa.and_(here, _c.claimed_at >= after.claimed_at, behind)
 
 
-def _place(row: Row) -> Place | None:
+def _place(row: Row, unbegun_of: Mapping[str, int]) -> Place | None:
     claimed_at = instant_of(row["claimed_at"])
-    return Place(claimed_at, row["id"]) if claimed_at else None
+    return Place(claimed_at, row["id"], unbegun_of) if claimed_at else None
 
 
 def _unbegun(row: Row, state: State) -> Unbegun:
