@@ -58,12 +58,15 @@ class Postgres:
 
     def crash(self) -> None:
         """Every process of it dies at once; it comes up again by its write-ahead log."""
-        how = ("-w", "-D", str(self._data), "-l", str(self._data / "log"), "-m", "immediate")
-        server = self._server
-        self._exec("pg_ctl", (*how, "restart"), bin_path=server.bin_path, user=server.system_user)
+        self._control("restart", "-l", str(self._data / "log"))
 
     def stop(self) -> None:
+        self._control("stop")  # one that was restarted is not known to its starter
         self._server.cleanup()
+
+    def _control(self, *what: str) -> None:
+        server, how = self._server, ("-w", "-D", str(self._data), "-m", "immediate")
+        self._exec("pg_ctl", (*how, *what), bin_path=server.bin_path, user=server.system_user)
 
 
 class Redis:
