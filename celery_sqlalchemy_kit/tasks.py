@@ -186,7 +186,7 @@ class AsyncTask(SyncTask):
         raise NotImplementedError("Tasks must define the execute method.")
 
     async def run_execute(self, *args: Any, **kwargs: Any) -> Any:
-        """What is run round ``execute``; override it to open a session for it, say."""
+        """What is run round ``execute``; override it for what all of a base class need."""
         return await self.execute(*args, **kwargs)
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:  # type: ignore[override]

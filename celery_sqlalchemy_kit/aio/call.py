@@ -237,12 +237,7 @@ class Call(Generic[T]):
         if self._running is not None:
             self._running.cancel()
         elif not self._has_ended:  # interrupted just before it was begun
-            self._end_unbegun()
-
-    def _end_unbegun(self) -> None:
-        self._error = self._thrown or asyncio.CancelledError()
-        self._has_ended = True
-        self._tell()
+            self._end(unbegun=True)
 
     async def _drive(self) -> None:
         if self._request is not None:
@@ -258,7 +253,10 @@ class Call(Generic[T]):
                 _task_stack.pop()
 
     def _ended(self, running: asyncio.Task[None]) -> None:
-        if running.cancelled():  # before its first step
+        self._end(unbegun=running.cancelled())  # before its first step
+
+    def _end(self, *, unbegun: bool) -> None:
+        if unbegun:
             self._error = self._thrown or asyncio.CancelledError()
         # Dropped, as both lead back here: what is in no circle is freed at once.
         tell, self._running, self._has_ended = self._tell, None, True
