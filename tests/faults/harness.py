@@ -31,13 +31,17 @@ import sqlalchemy as sa  # noqa: E402
 from population import Planned, population  # noqa: E402
 from servers import wait_for  # noqa: E402
 from verdict import UNFINISHED, Effect, Trial, Verdict, judge  # noqa: E402
-from world import World  # noqa: E402
+from world import CONCURRENCY, World  # noqa: E402
 
 from celery_sqlalchemy_kit import migrations  # noqa: E402
 from celery_sqlalchemy_kit.tables import routines, runs  # noqa: E402
 
 #: In the output of a process: nobody foresaw this.
 UNEXPECTED = ("CRITICAL", "a turn failed", "a chore failed", "raised unexpected", "Unrecoverable")
+
+#: Which part of all pool processes long runs may occupy. Workers that are killed, stopped and cut
+#: off are away for about a third of the time, and what has waited has to be made up for.
+BUSY = 0.35
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ def _populate(world: World, random: Random, plan: Plan) -> tuple[list[Planned], 
         at = connection.execute(sa.select(sa.func.now())).scalar_one() + timedelta(
             seconds=plan.seconds / 2
         )
-        planned = population(random, plan.routines, at.isoformat(), rate=plan.rate)
+        busy = plan.workers * CONCURRENCY * BUSY
+        planned = population(random, plan.routines, at.isoformat(), rate=plan.rate, busy=busy)
         connection.execute(routines.insert(), _alike([each.row() for each in planned]))
     with world.engine.connect() as connection:
         return planned, dict(

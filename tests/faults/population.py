@@ -36,11 +36,13 @@ class Planned:
         }
 
 
-def population(random: Random, number: int, at: str, *, rate: float) -> list[Planned]:
+def population(random: Random, number: int, at: str, *, rate: float, busy: float) -> list[Planned]:
     """*number* routines, of about *rate* runs a second in all; *at*: when those run that run once.
 
-    In ten: six intervals, of which one is jittered and one catches up on all, two that overlap,
-    and one each by the minute, once, and after the end of the run before.
+    In ten: six intervals, of which one is jittered and two may overlap, and one each by the
+    minute, once, and after the end of the run before. *busy*: how many pool processes the long
+    runs of those that may overlap keep occupied, on average and at most; once they do, the rest
+    are short, or what is due would wait for ever.
     """
     slowest = 2 * number / rate
     made = []
@@ -54,7 +56,12 @@ def population(random: Random, number: int, at: str, *, rate: float) -> list[Pla
             columns["jitter"] = every / 2
         elif kind in (1, 2):
             task, columns["overlap"] = "quick", "skip" if kind == 1 else "queue"
-            kwargs["seconds"] = random.choice([0.1, every * 0.7, every * 1.5])
+            seconds = random.choice([0.1, every * 0.7, every * 1.5])
+            share = min(seconds / every, 1)
+            if share > busy:
+                seconds, share = 0.1, 0
+            busy -= share
+            kwargs["seconds"] = seconds
         elif kind == 3:
             schedule, every = {"cron": "* * * * *"}, 60
         elif kind == 4:

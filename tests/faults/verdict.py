@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def judge(trial: Trial) -> Verdict:
         limits,
         Counter(row.state for row in trial.rows),
         Counter(
-            f"{row.state}: {row.reason}"
+            # However long it took, and whichever worker it was.
+            f"{row.state}: {re.sub(r'[0-9]+', 'N', row.reason or '')}"
             for row in trial.rows
             if row.state in ("missed", "skipped", "lost")
         ),

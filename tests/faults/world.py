@@ -33,6 +33,8 @@ SETTINGS = {
     "broker_connection_max_retries": None,
     "broker_transport_options": {"visibility_timeout": 20},
 }
+#: Pool processes of a worker.
+CONCURRENCY = 3
 HERE = Path(__file__).parent
 
 
@@ -165,7 +167,9 @@ class World:
         }
         if kind == "beat":
             return self._processes.beat("app", env=environment)
-        return self._processes.worker("app", args=("--concurrency=3",), env=environment)
+        return self._processes.worker(
+            "app", args=(f"--concurrency={CONCURRENCY}",), env=environment
+        )
 
     @property
     def started(self) -> list[Process]:
