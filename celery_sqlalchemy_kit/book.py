@@ -18,7 +18,8 @@ from celery.utils.log import get_logger
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from .clock import DATABASE, Clock, pause
+from . import aio
+from .clock import DATABASE, Clock
 from .config import Settings
 from .errors import SettingsError
 from .store.ledger import Ledger
@@ -93,7 +94,7 @@ class Book:
             return True
         left = since + PATIENCE_SECONDS - self._clock.monotonic()
         if left > 0:
-            pause(min(left, self.seconds_shut))
+            aio.pause(min(left, self.seconds_shut))
         return left > 0
 
     def _fail(self, error: BaseException, asked_at: float) -> None:

@@ -23,6 +23,7 @@ from traced import header
 
 from celery_sqlalchemy_kit import AsyncTask, aio, cli
 from celery_sqlalchemy_kit.aio import call as aio_call
+from celery_sqlalchemy_kit.book import book_of
 from celery_sqlalchemy_kit.errors import SettingsError
 from celery_sqlalchemy_kit.pool import AsyncioPool
 from celery_sqlalchemy_kit.pool import pool as pools
@@ -572,6 +573,36 @@ def test_how_the_run_of_a_stopped_job_has_ended_is_for_the_worker_to_record(
 
     assert ended.value == "'passed'"
     assert ["running", "succeeded"] == [runs.read(each.id).state for each in (stopped, ended)]
+
+
+def test_runs_that_wait_for_the_database_hold_up_nothing(
+    app, runs, start, send, task, held, gate, monkeypatch
+):
+    monkeypatch.setattr(AsyncioPool, "TRACERS", 1)
+    app.conf.scheduler_db_uri = str(runs.url)
+    pool = start(limit=5)
+    begun = send(pool, held, headers=header(id=str(runs.store(task="held"))))
+    gate.wait_for()
+    ids = [str(runs.store(task="held")) for _ in range(2)]
+    runs.go_away()
+    waiting, stopped = (send(pool, held, headers=header(id=each)) for each in ids)
+    wait_for(lambda: book_of(app).seconds_shut, PATIENCE, what="an outage")
+
+    async def body():
+        return "ran"
+
+    assert ["'ran'"] * 3 == [send(pool, task(body, name="free")).value for _ in range(3)]
+    stopped.job.terminate()
+    wait_for(lambda: running(pool) == 2, PATIENCE, what="the end of what was stopped")
+    assert len(gate.entered) == 1
+    runs.come_back()
+    gate.wait_for(2)
+    gate.open()
+
+    assert ["'passed'"] * 2 == [begun.value, waiting.value]
+    assert ["accepted"] == stopped.names
+    states = [runs.read(each.id).state for each in (begun, waiting, stopped)]
+    assert ["succeeded", "succeeded", "sent"] == states
 
 
 def test_it_is_cancelled_although_every_tracer_is_blocked(start, send, task, held, gate):

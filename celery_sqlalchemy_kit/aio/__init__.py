@@ -18,6 +18,7 @@ from .call import (
     run,
 )
 from .loop import close
+from .pauses import pause
 
 __all__ = [
     "GRACE",
@@ -30,5 +31,6 @@ __all__ = [
     "close",
     "ident",
     "park_with",
+    "pause",
     "run",
 ]

@@ -36,11 +36,10 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
     A task whose slot is not free yet waits here, unaccepted: its message goes back to the broker
     if the worker stops first.
 
-    What blocks in the hooks of an async task, in its result backend or in the begin of its run
-    blocks one of the `TRACERS`; the coroutines go on meanwhile, and time limits, revokes and the
-    worker's remote control are heeded, but those tasks that have to begin or end on that thread
-    wait. So runs that begin while the database is away are held up, with whatever begins or ends
-    next to them, until it answers, or for `book.PATIENCE_SECONDS` of an outage at most.
+    What blocks in the hooks of an async task or in its result backend blocks one of the `TRACERS`,
+    as does a database that swallows the question whether a run may begin; the coroutines go on
+    meanwhile, and time limits, revokes and the worker's remote control are heeded, but those tasks
+    that have to begin or end on that thread wait.
     """
 
     limit: int
