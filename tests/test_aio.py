@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from celery.app import trace
@@ -195,6 +196,45 @@ def test_the_loop_goes_on_when_a_coroutines_own_task_raises_what_would_end_it(er
     assert aio.run(body) is error
     assert "goes on" in caplog.text
     assert aio.run(lambda: give(1)) == 1
+
+
+def test_a_loop_that_is_busy_is_woken_once_for_all_that_a_thread_posts(monkeypatch):
+    busy, go_on, ended, posted = (*(threading.Event() for _ in range(3)), [])
+
+    def hold_up():
+        busy.set()
+        go_on.wait(5)
+
+    with aio_loop.another_loop() as loop:
+        loop.call_soon(hold_up)
+        assert busy.wait(5)
+        wake, wakes = loop._loop.call_soon_threadsafe, []
+        monkeypatch.setattr(
+            loop._loop, "call_soon_threadsafe", lambda *call: wakes.append(call) or wake(*call)
+        )
+
+        in_thread(lambda: [loop.call_soon(partial(posted.append, n)) for n in range(50)])
+        assert len(wakes) == 1
+        loop.call_soon(partial(posted.append, "main"))
+        loop.call_soon(ended.set)
+        go_on.set()
+        assert ended.wait(5)
+
+    assert [*range(50), "main"] == posted
+
+
+def test_no_thread_relies_on_a_wake_up_that_a_signal_has_kept_the_main_thread_from(monkeypatch):
+    def interrupted(*_):
+        raise SoftTimeLimitExceeded
+
+    ended = threading.Event()
+    with aio_loop.another_loop() as loop:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop._loop, "call_soon_threadsafe", interrupted)
+            with pytest.raises(SoftTimeLimitExceeded):
+                loop.call_soon(lambda: None)
+        in_thread(lambda: loop.call_soon(ended.set))
+        assert ended.wait(5)
 
 
 def test_a_call_from_a_coroutine_is_refused_with_a_hint():

@@ -17,6 +17,7 @@ from celery.app.trace import trace_task_ret
 from celery.bin import worker as worker_command
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
+from kombu import Connection
 from kombu.asynchronous import Hub
 from servers import wait_for
 from traced import header
@@ -25,9 +26,10 @@ from celery_sqlalchemy_kit import AsyncTask, aio, cli
 from celery_sqlalchemy_kit.aio import call as aio_call
 from celery_sqlalchemy_kit.book import book_of
 from celery_sqlalchemy_kit.errors import SettingsError
-from celery_sqlalchemy_kit.pool import AsyncioPool
+from celery_sqlalchemy_kit.pool import AsyncioPool, redis_client
 from celery_sqlalchemy_kit.pool import pool as pools
 from celery_sqlalchemy_kit.pool.alarms import Alarms
+from celery_sqlalchemy_kit.pool.handover import INTERVAL, MANY, Handover
 from celery_sqlalchemy_kit.pool.lane import Lane
 from celery_sqlalchemy_kit.pool.outbox import Outbox
 
@@ -811,6 +813,117 @@ def test_calls_are_made_on_the_thread_of_celerys_loop_in_order():
     assert [(n, threading.main_thread()) for n in range(200)] * 2 == made
     outbox.close()
     hub.close()
+
+
+class Received:
+    """Stands for a thread: what it was handed."""
+
+    def __init__(self):
+        self.calls = []
+
+    def put(self, call):
+        self.calls.append(call)
+
+
+@pytest.fixture
+def hub():
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def thread():
+    return Received()
+
+
+def test_a_job_that_is_one_of_few_is_handed_over_at_once(hub, thread):
+    handover = Handover(lambda: MANY)
+    handover.register(hub)
+
+    for n in range(3):
+        handover.put(thread, n)
+
+    assert [0, 1, 2] == thread.calls
+
+
+def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(hub, thread):
+    handover = Handover(lambda: MANY + 1)
+    handover.register(hub)
+    another = Received()
+
+    for n in range(4):
+        handover.put(thread if n % 2 else another, n)
+    assert ([0], []) == (another.calls, thread.calls)
+
+    wait_for(lambda: hub.run_once() or thread.calls, PATIENCE)
+    assert ([0, 2], [1, 3]) == (another.calls, thread.calls)
+
+    wait_for(lambda: time.monotonic() > handover._last + INTERVAL, PATIENCE)
+    handover.put(thread, 4)
+    assert [1, 3, 4] == thread.calls
+
+
+def test_what_waits_to_be_handed_over_is_not_lost_with_celerys_timers(hub, thread):
+    handover = Handover(lambda: MANY + 1)
+    handover.register(hub)
+    for n in range(3):
+        handover.put(thread, n)
+
+    hub.timer.clear()
+    handover.deliver()
+    handover.put(thread, 3)
+    wait_for(lambda: hub.run_once() or len(thread.calls) == 4, PATIENCE)
+
+    assert [0, 1, 2, 3] == thread.calls
+
+
+def test_without_celerys_loop_every_job_is_handed_over_at_once(thread):
+    handover = Handover(lambda: MANY + 1)
+
+    for n in range(3):
+        handover.put(thread, n)
+
+    assert [0, 1, 2] == thread.calls
+
+
+def test_a_pool_that_loses_its_connection_goes_on_with_all_that_it_has_accepted(
+    start, send, held, gate, hub
+):
+    number = 3 * MANY
+    pool = start(limit=number)
+    pool.register_with_event_loop(hub)
+    told = [send(pool, held) for _ in range(number)]
+
+    hub.timer.clear()
+    pool.flush()
+
+    gate.wait_for(number)
+    gate.open()
+    wait_for(lambda: hub.run_once() or not running(pool), PATIENCE)
+    assert ["'passed'"] * number == [each.value for each in told]
+
+
+def test_a_channel_of_kombus_keeps_its_redis_client_as_long_as_its_connections(redis_url):
+    from kombu.transport import redis as transport
+
+    before = transport.Channel.conn_or_acquire
+    redis_client.keep()
+    try:
+        with Connection(redis_url) as connection, connection.channel() as channel:
+            with channel.conn_or_acquire() as first, channel.conn_or_acquire() as again:
+                assert first is again
+                assert first.ping()
+            with channel.conn_or_acquire("given") as given:
+                assert given == "given"
+            channel._disconnect_pools()
+            with channel.conn_or_acquire() as other:
+                assert other is not first
+                assert other.ping()
+            with connection.channel() as another, another.conn_or_acquire() as its:
+                assert its is not other
+    finally:
+        transport.Channel.conn_or_acquire = before
 
 
 def test_an_idle_worker_looks_up_when_it_is_to_stop(start):

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as executors
@@ -69,6 +70,8 @@ class Loop:
         self._loop = _make_loop(get_current_task())
         self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
         self._loop.set_default_executor(self._executor)
+        self._posted: deque[tuple[Callable[[], object], contextvars.Context | None]] = deque()
+        self._is_woken = False
         self._resources = 0
         self._closing = False
         self._ending = threading.Event()
@@ -83,7 +86,21 @@ class Loop:
     def call_soon(
         self, callback: Callable[[], object], context: contextvars.Context | None = None
     ) -> None:
-        self._loop.call_soon_threadsafe(callback, context=context)
+        """Have *callback* called on the loop, in the order of the calls of this."""
+        self._posted.append((callback, context))
+        # One wake-up does for all that is posted before the loop heeds it.
+        if threading.current_thread() is threading.main_thread():
+            # Where a signal's handler may raise at any point: no other thread relies on this one.
+            self._loop.call_soon_threadsafe(self._take_posted)
+        elif not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._take_posted)
+
+    def _take_posted(self) -> None:
+        self._is_woken = False
+        while self._posted:
+            callback, context = self._posted.popleft()
+            self._loop.call_soon(callback, context=context)
 
     def close(self) -> None:
         self._closing = True

@@ -15,6 +15,7 @@ from .. import aio
 from ..history import Stopped
 from .alarms import Alarm, Alarms
 from .job import Job, nothing
+from .threads import Threads
 
 
 class AsyncJob(Job):
@@ -28,6 +29,7 @@ class AsyncJob(Job):
         self,
         *args: Any,
         alarms: Alarms,
+        hand_over: Callable[[Threads, Callable[[], object]], None],
         soft_timeout: float | None = None,
         timeout: float | None = None,
         timeout_callback: Callable[[bool, float | None], object] = noop,
@@ -35,7 +37,7 @@ class AsyncJob(Job):
     ) -> None:
         super().__init__(*args, **options)
         self._soft, self._hard, self._on_timeout = soft_timeout, timeout, timeout_callback
-        self._alarms = alarms
+        self._alarms, self._hand_over = alarms, hand_over
         self._alarms_set: list[Alarm] = []
         #: Whoever holds it decides how the coroutine ends. Reentrant: a signal's handler may
         #: terminate the job that it has interrupted the worker in.
@@ -50,7 +52,7 @@ class AsyncJob(Job):
         for seconds, reached in limits:
             if seconds:
                 self._alarms_set.append(self._alarms.set(seconds, reached))
-        self._threads.put(self._trace_in_greenlet)
+        self._hand_over(self._threads, self._trace_in_greenlet)
 
     def _trace_in_greenlet(self) -> None:
         traced = greenlet(self.run)

@@ -21,7 +21,9 @@ from kombu.utils.compat import detect_environment
 from .. import aio
 from ..errors import SettingsError
 from ..tasks import AsyncTask
+from . import redis_client
 from .alarms import Alarms
+from .handover import Handover
 from .job import Job
 from .lane import Lane
 from .outbox import Outbox
@@ -59,6 +61,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         self._tracers = [Threads(f"tracer {n}", 1) for n in range(self.TRACERS)]
         self._sync_threads = Threads("sync tasks", self.SYNC_THREADS)
         self._async_lane, self._sync_lane = Lane(self.limit), Lane(self.SYNC_THREADS)
+        self._handover = Handover(lambda: len(self._async_lane.running))
         self._limits_ignored = self._has_ended = False
 
     def on_start(self) -> None:
@@ -75,6 +78,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
 
     def register_with_event_loop(self, loop: Any) -> None:
         self._outbox.register(loop)
+        self._handover.register(loop)
+        redis_client.keep()
 
     def on_apply(
         self,
@@ -97,6 +102,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             lane = self._async_lane
             job = AsyncJob(
                 threads=min(self._tracers, key=attrgetter("load")),
+                hand_over=self._handover.put,
                 ended=lane.remove,
                 alarms=self._alarms,
                 soft_timeout=soft_timeout,
@@ -137,6 +143,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         """Drop what waits: its messages go back to the broker, whose connection has gone."""
         for lane in self._lanes:
             lane.waiting.clear()
+        self._handover.deliver()  # accepted, and Celery may have dropped its timers
 
     on_close = flush
 
