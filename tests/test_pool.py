@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import signal
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ from celery.app.trace import trace_task_ret
 from celery.bin import worker as worker_command
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
+from celery.utils import log
 from kombu import Connection
 from kombu.asynchronous import Hub
 from servers import wait_for
@@ -259,6 +261,47 @@ def test_a_pool_that_stops_waits_for_what_it_has_accepted_and_for_no_more(start,
     assert ["accepted", "ended"] == first.names
     assert waits.names == []
     assert send(pool, held).job is None
+
+
+def test_a_stop_within_a_signals_handler_does_not_wait_for_what_the_signal_has_interrupted(
+    start, send, task, hub, monkeypatch
+):
+    """So it is in a cold stop, since Celery 5.5."""
+    monkeypatch.setattr(aio, "GRACE", 0)
+    at_work, deadline = [], time.monotonic() + PATIENCE
+
+    async def body():
+        return "ran"
+
+    def stop(*_):
+        with log.in_sighandler():
+            pool.stop()
+            at_work.append(running(pool))
+
+    def succeed(told, outcome):
+        signal.raise_signal(signal.SIGUSR1)
+        told_of_success(told, outcome)
+
+    def wait(seconds):
+        assert time.monotonic() < deadline, "it would wait for ever"
+        wait_a_moment(seconds)
+
+    told_of_success = Told.succeed
+    monkeypatch.setattr(Told, "succeed", succeed)
+    pool = start()
+    wait_a_moment = pool._outbox.wait
+    monkeypatch.setattr(pool._outbox, "wait", wait)
+    pool.register_with_event_loop(hub)
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        told = send(pool, task(body))
+        wait_for(lambda: hub.run_once() or at_work, PATIENCE)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert [1] == at_work
+    assert told.value == "'ran'"
+    assert running(pool) == 0
 
 
 def test_the_limit_grows_and_shrinks(start, send, held, gate):
