@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import weakref
+from collections import Counter
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from math import inf
 from uuid import uuid4
@@ -650,6 +651,31 @@ def test_runs_that_wait_for_the_database_hold_up_nothing(
     assert ["succeeded", "succeeded", "sent"] == states
 
 
+def test_a_soft_limit_that_comes_just_after_a_pause_is_met_all_the_same(
+    start, send, task, gate, monkeypatch
+):
+    monkeypatch.setattr(AsyncioPool, "TRACERS", 1)
+    ran = []
+
+    async def body():
+        ran.append(1)
+
+    async def nothing():
+        pass
+
+    pool = start(limit=3)
+    paused = send(
+        pool, task(body, before_start=lambda *_: aio.pause(0.1)), soft_timeout=0.5, timeout=None
+    )
+    stuck = send(pool, task(nothing, before_start=lambda *_: gate.pass_in_thread()))
+    wait_for(lambda: "soft limit" in paused.names, PATIENCE)
+    gate.open()
+
+    assert isinstance(paused.value, SoftTimeLimitExceeded)
+    assert not ran
+    assert stuck.value == "None"
+
+
 def test_it_is_cancelled_although_every_tracer_is_blocked(start, send, task, held, gate):
     blocked, cancelled = Gate(), threading.Event()
 
@@ -880,9 +906,16 @@ def thread():
     return Received()
 
 
-def test_a_job_that_is_one_of_few_is_handed_over_at_once(hub, thread):
-    handover = Handover(lambda: MANY)
-    handover.register(hub)
+@pytest.fixture
+def alarms():
+    alarms = Alarms("alarms")
+    alarms.start()
+    yield alarms
+    alarms.stop()
+
+
+def test_a_job_that_is_one_of_few_is_handed_over_at_once(alarms, thread):
+    handover = Handover(lambda: MANY, alarms)
 
     for n in range(3):
         handover.put(thread, n)
@@ -890,16 +923,14 @@ def test_a_job_that_is_one_of_few_is_handed_over_at_once(hub, thread):
     assert [0, 1, 2] == thread.calls
 
 
-def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(hub, thread):
-    handover = Handover(lambda: MANY + 1)
-    handover.register(hub)
-    another = Received()
+def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(alarms, thread):
+    handover, another = Handover(lambda: MANY + 1, alarms), Received()
 
     for n in range(4):
         handover.put(thread if n % 2 else another, n)
     assert ([0], []) == (another.calls, thread.calls)
 
-    wait_for(lambda: hub.run_once() or thread.calls, PATIENCE)
+    wait_for(lambda: len(thread.calls) == 2, PATIENCE)
     assert ([0, 2], [1, 3]) == (another.calls, thread.calls)
 
     wait_for(lambda: time.monotonic() > handover._last + INTERVAL, PATIENCE)
@@ -907,44 +938,61 @@ def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(hub
     assert [1, 3, 4] == thread.calls
 
 
-def test_what_waits_to_be_handed_over_is_not_lost_with_celerys_timers(hub, thread):
-    handover = Handover(lambda: MANY + 1)
-    handover.register(hub)
+def test_a_batch_may_be_handed_over_before_its_time(alarms, thread):
+    handover = Handover(lambda: MANY + 1, alarms)
     for n in range(3):
         handover.put(thread, n)
 
-    hub.timer.clear()
     handover.deliver()
+    assert [0, 1, 2] == thread.calls
     handover.put(thread, 3)
-    wait_for(lambda: hub.run_once() or len(thread.calls) == 4, PATIENCE)
 
+    wait_for(lambda: len(thread.calls) == 4, PATIENCE)
     assert [0, 1, 2, 3] == thread.calls
 
 
-def test_without_celerys_loop_every_job_is_handed_over_at_once(thread):
-    handover = Handover(lambda: MANY + 1)
+def test_a_batch_is_handed_over_whole_by_a_signals_handler_in_the_middle_of_it(alarms):
+    """Which a cold stop is."""
+    handover = Handover(lambda: MANY + 1, alarms)
+    received = []
+
+    class Interrupted(Received):
+        def put(self, call):
+            received.append(call)
+            handover.deliver()
 
     for n in range(3):
-        handover.put(thread, n)
+        handover.put(Interrupted(), n)
+    handover.deliver()
 
-    assert [0, 1, 2] == thread.calls
+    assert [0, 1, 2] == received
 
 
-def test_a_pool_that_loses_its_connection_goes_on_with_all_that_it_has_accepted(
-    start, send, held, gate, hub
-):
+def test_what_was_accepted_begins_while_celerys_loop_is_held_up(start, send, held, gate, hub):
     number = 3 * MANY
     pool = start(limit=number)
     pool.register_with_event_loop(hub)
     told = [send(pool, held) for _ in range(number)]
 
-    hub.timer.clear()
-    pool.flush()
-
     gate.wait_for(number)
+
     gate.open()
     wait_for(lambda: hub.run_once() or not running(pool), PATIENCE)
     assert ["'passed'"] * number == [each.value for each in told]
+
+
+def test_jobs_of_a_batch_are_shared_among_the_tracers(start, send, task, monkeypatch):
+    async def body():
+        return "ran"
+
+    pool, batch, shared = start(limit=10), [], task(body)
+    monkeypatch.setattr(pool._handover, "put", lambda *each: batch.append(each))
+    told = [send(pool, shared) for _ in range(10)]
+
+    assert [5] * pool.TRACERS == list(Counter(threads for threads, _ in batch).values())
+    for threads, call in batch:
+        threads.put(call)
+    assert {"'ran'"} == {each.value for each in told}
 
 
 def test_a_channel_of_kombus_keeps_its_redis_client_as_long_as_its_connections(redis_url):
@@ -1051,7 +1099,7 @@ def test_a_job_that_was_dropped_is_not_kept_by_the_thread_that_waits_for_others(
         def reach(self):
             pass
 
-    alarms, jobs = Alarms(), [Job() for _ in range(10)]
+    alarms, jobs = Alarms("alarms"), [Job() for _ in range(10)]
     left = [weakref.ref(job) for job in jobs]
     alarms_set = [alarms.set(3600, job.reach) for job in jobs]
     alarms.start()
@@ -1065,7 +1113,7 @@ def test_a_job_that_was_dropped_is_not_kept_by_the_thread_that_waits_for_others(
 
 
 def test_an_alarm_goes_off_once_at_its_time_unless_it_was_dropped():
-    alarms, rung = Alarms(), []
+    alarms, rung = Alarms("alarms"), []
     alarms.start()
     late = alarms.set(60, lambda: rung.append("late"))
     dropped = alarms.set(0.05, lambda: rung.append("dropped"))

@@ -123,7 +123,7 @@ class Call(Generic[T]):
         self._error: BaseException | None = None
         self._traceback: types.TracebackType | None = None
         self._running: asyncio.Task[None] | None = None
-        self._thrown: BaseException | None = None
+        self._thrown: AsyncSoftTimeLimitExceeded | None = None
         # Held until the coroutine has ended. A bare lock: a signal's handler may raise within
         # `wait`, and would leave a condition half released.
         self._unfinished = threading.Lock()
@@ -184,6 +184,11 @@ class Call(Generic[T]):
         finally:
             self._traceback = None
             del error  # else its traceback and this frame would keep each other
+
+    @property
+    def unmet(self) -> AsyncSoftTimeLimitExceeded | None:
+        """The soft time limit, if that came when the coroutine had ended."""
+        return self._thrown
 
     def release(self) -> None:
         """End `wait`."""

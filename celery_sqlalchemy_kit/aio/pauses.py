@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from .. import clock
-from .call import _here, run
+from .call import Call, _here
 
 
 def pause(seconds: float) -> None:
@@ -14,7 +17,13 @@ def pause(seconds: float) -> None:
     Raises:
         BaseException: what ends the task, such as its soft time limit.
     """
-    if _here.find_parking() is None:
+    park = _here.find_parking()
+    if park is None:
         clock.pause(seconds)
-    else:
-        run(lambda: asyncio.sleep(seconds))
+        return
+    call = Call(partial(asyncio.sleep, seconds), None)
+    park(call)
+    call.outcome()
+    if call.unmet is not None:
+        # It came just after the end. A body is past its limits then; here it is still to begin.
+        raise SoftTimeLimitExceeded(*call.unmet.args)

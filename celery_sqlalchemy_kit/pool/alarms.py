@@ -1,4 +1,4 @@
-"""Time limits, kept by a thread of their own: neither a busy loop nor a busy worker delays them."""
+"""Calls at their time, by a thread of their own, which neither a busy loop nor worker delays."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Alarm:
 class Alarms:
     """Those that are set. No locks: a signal's handler may set one in the middle of another."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         #: In a dict, as most are dropped long before they are due.
         self._set: dict[Alarm, None] = {}
         self._wakes_at = inf
         self._changes: SimpleQueue[None] = SimpleQueue()
         self._stopped = False
-        self._thread = threading.Thread(target=self._serve, name="time limits", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -76,4 +76,4 @@ class Alarms:
             try:
                 alarm.call()
             except Exception:
-                logger.exception("time limits go on, although %r failed", alarm.call)
+                logger.exception("the pool goes on, although %r failed", alarm.call)

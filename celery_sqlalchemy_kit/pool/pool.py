@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from operator import attrgetter
 from typing import Any
 
 from celery import signals
@@ -57,11 +57,12 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         if faults := _faults():
             raise SettingsError(faults)
         self._outbox = Outbox()
-        self._alarms = Alarms()
+        self._alarms, self._batches = Alarms("time limits"), Alarms("batches")
         self._tracers = [Threads(f"tracer {n}", 1) for n in range(self.TRACERS)]
         self._sync_threads = Threads("sync tasks", self.SYNC_THREADS)
         self._async_lane, self._sync_lane = Lane(self.limit), Lane(self.SYNC_THREADS)
-        self._handover = Handover(lambda: len(self._async_lane.running))
+        self._handover = Handover(lambda: len(self._async_lane.running), self._batches)
+        self._given: Counter[Threads] = Counter()
         self._limits_ignored = self._has_ended = False
 
     def on_start(self) -> None:
@@ -78,7 +79,6 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
 
     def register_with_event_loop(self, loop: Any) -> None:
         self._outbox.register(loop)
-        self._handover.register(loop)
         redis_client.keep()
 
     def on_apply(
@@ -101,7 +101,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
 
             lane = self._async_lane
             job = AsyncJob(
-                threads=min(self._tracers, key=attrgetter("load")),
+                threads=self._choose_tracer(),
                 hand_over=self._handover.put,
                 ended=lane.remove,
                 alarms=self._alarms,
@@ -117,6 +117,12 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
                 logger.warning("%s: time limits hold for async tasks only, in this pool", job)
         self._outbox.make(partial(lane.add, job))
         return job
+
+    def _choose_tracer(self) -> Threads:
+        """One with least to do; of those, as jobs yet to be handed over are not seen, in turn."""
+        chosen = min(self._tracers, key=lambda each: (each.load, self._given[each]))
+        self._given[chosen] += 1
+        return chosen
 
     def _runs_on_loop(self, target: Any, args: Any) -> bool:
         if target not in (fast_trace_task, trace_task_ret):
@@ -143,7 +149,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         """Drop what waits: its messages go back to the broker, whose connection has gone."""
         for lane in self._lanes:
             lane.waiting.clear()
-        self._handover.deliver()  # accepted, and Celery may have dropped its timers
+        self._handover.deliver()
 
     on_close = flush
 
@@ -195,7 +201,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
 
     @property
     def _threads(self) -> list[Alarms | Threads]:
-        return [self._alarms, self._sync_threads, *self._tracers]
+        return [self._alarms, self._batches, self._sync_threads, *self._tracers]
 
     @property
     def _lanes(self) -> tuple[Lane, Lane]:
