@@ -11,15 +11,18 @@ import weakref
 from collections import Counter
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from math import inf
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 from celery import Celery, _state, concurrency, signals
 from celery.app.trace import trace_task_ret
+from celery.apps.worker import _shutdown_handler
 from celery.bin import worker as worker_command
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError
 from celery.utils import log
+from celery.worker import state
 from kombu import Connection
 from kombu.asynchronous import Hub
 from servers import wait_for
@@ -32,7 +35,7 @@ from celery_sqlalchemy_kit.errors import SettingsError
 from celery_sqlalchemy_kit.pool import AsyncioPool, redis_client
 from celery_sqlalchemy_kit.pool import pool as pools
 from celery_sqlalchemy_kit.pool.alarms import Alarms
-from celery_sqlalchemy_kit.pool.handover import INTERVAL, MANY, Handover
+from celery_sqlalchemy_kit.pool.handover import INTERVAL, MANY, SLOTS, Handover
 from celery_sqlalchemy_kit.pool.lane import Lane
 from celery_sqlalchemy_kit.pool.outbox import Outbox
 
@@ -274,10 +277,11 @@ def test_a_stop_within_a_signals_handler_does_not_wait_for_what_the_signal_has_i
     async def body():
         return "ran"
 
-    def stop(*_):
-        with log.in_sighandler():
-            pool.stop()
-            at_work.append(running(pool))
+    def stop(_):
+        # Of another signal, which came meanwhile.
+        log.set_in_sighandler(False)
+        pool.stop()
+        at_work.append(running(pool))
 
     def succeed(told, outcome):
         signal.raise_signal(signal.SIGUSR1)
@@ -293,7 +297,10 @@ def test_a_stop_within_a_signals_handler_does_not_wait_for_what_the_signal_has_i
     wait_a_moment = pool._outbox.wait
     monkeypatch.setattr(pool._outbox, "wait", wait)
     pool.register_with_event_loop(hub)
-    before = signal.signal(signal.SIGUSR1, stop)
+    monkeypatch.setattr(state, "should_terminate", None)
+    before = signal.getsignal(signal.SIGUSR1)
+    worker = SimpleNamespace(hostname="here")
+    _shutdown_handler(worker, sig="SIGUSR1", how="Cold", callback=stop)
     try:
         told = send(pool, task(body))
         wait_for(lambda: hub.run_once() or at_work, PATIENCE)
@@ -303,6 +310,22 @@ def test_a_stop_within_a_signals_handler_does_not_wait_for_what_the_signal_has_i
     assert [1] == at_work
     assert told.value == "'ran'"
     assert running(pool) == 0
+
+
+def test_a_worker_that_is_restarted_by_sighup_waits_for_what_it_has_accepted(
+    start, send, held, gate, monkeypatch
+):
+    """Celery's mark of a handler at work stays set after that signal."""
+    monkeypatch.setattr(aio, "GRACE", -1)
+    monkeypatch.setattr(log, "_in_sighandler", True)
+    pool = start()
+    told = send(pool, held)
+    gate.wait_for()
+
+    threading.Timer(0.1, gate.open).start()
+    pool.stop()
+
+    assert ["accepted", "ended"] == told.names
 
 
 def test_the_limit_grows_and_shrinks(start, send, held, gate):
@@ -914,8 +937,21 @@ def alarms():
     alarms.stop()
 
 
-def test_a_job_that_is_one_of_few_is_handed_over_at_once(alarms, thread):
-    handover = Handover(lambda: MANY, alarms)
+@pytest.fixture
+def lane():
+    """Of a pool that has as much to do as makes each job one of many."""
+    lane = Lane(SLOTS)
+    lane.running = set(range(MANY + 1))
+    return lane
+
+
+@pytest.mark.parametrize("few", ["jobs", "slots"])
+def test_a_job_that_is_one_of_few_is_handed_over_at_once(lane, alarms, thread, few):
+    if few == "jobs":
+        lane.running.pop()
+    else:
+        lane.slots -= 1
+    handover = Handover(lane, alarms)
 
     for n in range(3):
         handover.put(thread, n)
@@ -923,8 +959,8 @@ def test_a_job_that_is_one_of_few_is_handed_over_at_once(alarms, thread):
     assert [0, 1, 2] == thread.calls
 
 
-def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(alarms, thread):
-    handover, another = Handover(lambda: MANY + 1, alarms), Received()
+def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(lane, alarms, thread):
+    handover, another = Handover(lane, alarms), Received()
 
     for n in range(4):
         handover.put(thread if n % 2 else another, n)
@@ -938,8 +974,8 @@ def test_one_of_many_waits_for_others_but_not_if_it_is_the_first_for_a_while(ala
     assert [1, 3, 4] == thread.calls
 
 
-def test_a_batch_may_be_handed_over_before_its_time(alarms, thread):
-    handover = Handover(lambda: MANY + 1, alarms)
+def test_a_batch_may_be_handed_over_before_its_time(lane, alarms, thread):
+    handover = Handover(lane, alarms)
     for n in range(3):
         handover.put(thread, n)
 
@@ -951,9 +987,9 @@ def test_a_batch_may_be_handed_over_before_its_time(alarms, thread):
     assert [0, 1, 2, 3] == thread.calls
 
 
-def test_a_batch_is_handed_over_whole_by_a_signals_handler_in_the_middle_of_it(alarms):
+def test_a_batch_is_handed_over_whole_by_a_signals_handler_in_the_middle_of_it(lane, alarms):
     """Which a cold stop is."""
-    handover = Handover(lambda: MANY + 1, alarms)
+    handover = Handover(lane, alarms)
     received = []
 
     class Interrupted(Received):
@@ -970,7 +1006,7 @@ def test_a_batch_is_handed_over_whole_by_a_signals_handler_in_the_middle_of_it(a
 
 def test_what_was_accepted_begins_while_celerys_loop_is_held_up(start, send, held, gate, hub):
     number = 3 * MANY
-    pool = start(limit=number)
+    pool = start(limit=SLOTS)
     pool.register_with_event_loop(hub)
     told = [send(pool, held) for _ in range(number)]
 
@@ -990,6 +1026,29 @@ def test_jobs_of_a_batch_are_shared_among_the_tracers(start, send, task, monkeyp
     told = [send(pool, shared) for _ in range(10)]
 
     assert [5] * pool.TRACERS == list(Counter(threads for threads, _ in batch).values())
+    for threads, call in batch:
+        threads.put(call)
+    assert {"'ran'"} == {each.value for each in told}
+
+
+def test_a_tracer_that_was_blocked_has_no_more_to_do_afterwards_than_the_others(
+    start, send, task, monkeypatch
+):
+    async def body():
+        return "ran"
+
+    pool, batch, shared, block = start(limit=50), [], task(body), threading.Event()
+    monkeypatch.setattr(pool._handover, "put", lambda *each: batch.append(each))
+    blocked = pool._tracers[0]
+    blocked.put(block.wait)
+    told = [send(pool, shared) for _ in range(10)]
+    assert blocked not in {threads for threads, _ in batch}
+
+    block.set()
+    wait_for(lambda: not blocked.load, PATIENCE)
+    told += [send(pool, shared) for _ in range(10)]
+
+    assert [5] * pool.TRACERS == list(Counter(threads for threads, _ in batch[10:]).values())
     for threads, call in batch:
         threads.put(call)
     assert {"'ran'"} == {each.value for each in told}

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .alarms import Alarms
+from .lane import Lane
 from .threads import Threads
 
 #: Seconds between two batches, and what a job that is one of many may wait for at most.
 INTERVAL = 0.02
-#: Of more jobs at work than that each is one of many: as many, begun once an `INTERVAL`, are still
-#: as many a second as Celery can take from Redis.
+#: Of more jobs at work than that each is one of many.
 MANY = 8
+#: With fewer slots each job is begun at once: where all of them wait for the end of an `INTERVAL`,
+#: so many begin in it and no more, which has to be more than Celery can take from its broker.
+SLOTS = 100
 
 
 class Handover:
@@ -24,8 +27,8 @@ class Handover:
     thread and tracer then take the interpreter's lock from each other with every message.
     """
 
-    def __init__(self, running: Callable[[], int], alarms: Alarms) -> None:
-        self._running, self._alarms = running, alarms
+    def __init__(self, lane: Lane, alarms: Alarms) -> None:
+        self._lane, self._alarms = lane, alarms
         self._waiting: deque[tuple[Threads, Callable[[], object]]] = deque()
         self._last = 0.0
         self._is_set = False
@@ -35,12 +38,15 @@ class Handover:
         self._waiting.append((threads, call))
         if self._is_set:
             return
-        if self._running() > MANY and time.monotonic() < self._last + INTERVAL:
+        if self._is_one_of_many() and time.monotonic() < self._last + INTERVAL:
             self._is_set = True
             # Not a timer of Celery's event loop, which may be held up by the broker, or by a stop.
             self._alarms.set(INTERVAL, self.deliver)
         else:
             self.deliver()
+
+    def _is_one_of_many(self) -> bool:
+        return len(self._lane.running) > MANY and self._lane.slots >= SLOTS
 
     def deliver(self) -> None:
         """Hand over what waits; at any time."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 from celery import signals
 from celery.app.trace import fast_trace_task, trace_task_ret
 from celery.concurrency.base import BasePool
-from celery.utils import log
 from celery.utils.log import get_logger
 from kombu.utils.compat import detect_environment
 
@@ -61,8 +61,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         self._tracers = [Threads(f"tracer {n}", 1) for n in range(self.TRACERS)]
         self._sync_threads = Threads("sync tasks", self.SYNC_THREADS)
         self._async_lane, self._sync_lane = Lane(self.limit), Lane(self.SYNC_THREADS)
-        self._handover = Handover(lambda: len(self._async_lane.running), self._batches)
-        self._given: Counter[Threads] = Counter()
+        self._handover = Handover(self._async_lane, self._batches)
         self._limits_ignored = self._has_ended = False
 
     def on_start(self) -> None:
@@ -120,8 +119,9 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
 
     def _choose_tracer(self) -> Threads:
         """One with least to do; of those, as jobs yet to be handed over are not seen, in turn."""
-        chosen = min(self._tracers, key=lambda each: (each.load, self._given[each]))
-        self._given[chosen] += 1
+        chosen = min(self._tracers, key=lambda each: each.load)
+        self._tracers.remove(chosen)
+        self._tracers.append(chosen)
         return chosen
 
     def _runs_on_loop(self, target: Any, args: Any) -> bool:
@@ -161,7 +161,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         holds. There it waits as long as `on_terminate`, which comes after it.
         """
         self.flush()
-        if not log._in_sighandler:  # noqa: SLF001  Celery asks no other way
+        if not _is_in_handler():
             self._wait(self._is_busy)
             self._end()
             return
@@ -217,6 +217,21 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
             "sync-threads": self.SYNC_THREADS,
             "tracer-threads": self.TRACERS,
         }
+
+
+def _is_in_handler() -> bool:
+    """Whether a handler of Celery's for a signal to stop is at work on this thread.
+
+    Celery's own mark for that stays set after SIGHUP, and is taken off by a second signal.
+    """
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    while frame is not None and frame.f_globals.get("__name__") != _HANDLERS:
+        frame = frame.f_back
+    return frame is not None
+
+
+#: Where Celery defines them; nothing else there calls anything that stops a pool.
+_HANDLERS = "celery.apps.worker"
 
 
 def _faults() -> list[str]:
