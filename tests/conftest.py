@@ -21,6 +21,7 @@ import servers
 import sqlalchemy as sa
 from celery import _state, signals
 from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.pool import Pool
 from traced import Runs
 
 from celery_sqlalchemy_kit import aio, declarations
@@ -157,8 +158,12 @@ def workers_leave_logging_alone():
 
 
 @pytest.fixture(autouse=True)
-def _no_connection_outlives_its_test():
-    """Dispose every engine that the test used; Python 3.13 warns of SQLite connections left open."""
+def _no_connection_outlives_its_test(_sqlite_connections):
+    """Dispose every engine that the test used; Python 3.13 warns of SQLite connections left open.
+
+    One that a thread has checked out goes back to a pool that was disposed meanwhile, and one may
+    be made by a thread that outlives its test: what SQLite has open is closed as well.
+    """
     used = set()
 
     def remember(connection):
@@ -169,6 +174,22 @@ def _no_connection_outlives_its_test():
     sa.event.remove(Engine, "begin", remember)
     for engine in used:
         engine.dispose()
+    while _sqlite_connections:
+        _sqlite_connections.pop().close()
+
+
+@pytest.fixture(scope="session")
+def _sqlite_connections():
+    """Those that any pool has opened, until they are taken out."""
+    opened = []
+
+    @sa.event.listens_for(Pool, "connect")
+    def remember(connection, _):
+        if isinstance(connection, sqlite3.Connection):
+            opened.append(connection)
+
+    yield opened
+    sa.event.remove(Pool, "connect", remember)
 
 
 @pytest.fixture(scope="session")
