@@ -228,6 +228,8 @@ class Tick(RuleBasedStateMachine):
         elif deed == "switch":
             routine.active = not routine.active
             self.update(name, active=routine.active)
+        elif self.read()[0][name].next_run_at is None:
+            return  # it is to be planned already: to the triggers, no edit
         else:
             self.update(name, next_run_at=None)
         routine.edited_at = self.clock.now()
