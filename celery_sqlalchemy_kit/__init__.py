@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from . import embedded
 from .aio.resources import resource
 from .errors import (
+    ConflictError,
     DeclarationError,
     KitError,
+    NotFoundError,
     RoutineError,
     ScheduleError,
     SchemaError,
@@ -18,16 +20,21 @@ from .schedules import After, Once
 from .tasks import AsyncTask, SyncTask, routine
 
 if TYPE_CHECKING:
+    from .client import AsyncRoutines, Routines
     from .scheduler import RoutineScheduler
 
 __all__ = [
     "After",
+    "AsyncRoutines",
     "AsyncTask",
+    "ConflictError",
     "DeclarationError",
     "KitError",
+    "NotFoundError",
     "Once",
     "RoutineError",
     "RoutineScheduler",
+    "Routines",
     "ScheduleError",
     "SchemaError",
     "SettingsError",
@@ -42,9 +49,13 @@ embedded.connect()
 
 
 def __getattr__(name: str) -> Any:
-    # A worker has no use for the scheduler and should not pay for importing celery.beat.
+    # A worker has no use for them and should not pay for importing celery.beat.
     if name == "RoutineScheduler":
         from .scheduler import RoutineScheduler
 
         return RoutineScheduler
+    if name in ("AsyncRoutines", "Routines"):
+        from . import client
+
+        return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

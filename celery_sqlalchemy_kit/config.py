@@ -160,6 +160,8 @@ class Settings:
     scheduler_keep_runs_for: float = _setting(_seconds(60, 315_360_000), default=604_800.0)
     #: How many ended runs of one routine are kept; 0 for all within `scheduler_keep_runs_for`.
     scheduler_keep_runs: int = _setting(_count(0, 1_000_000), default=10_000)
+    #: How long it is kept who changed what by the command line or the Python API.
+    scheduler_keep_changes_for: float = _setting(_seconds(60, 315_360_000), default=31_536_000.0)
     #: Keeps apps apart that share one database.
     scheduler_namespace: str = _setting(_name, default="")
     #: What becomes of a routine that is no longer declared.

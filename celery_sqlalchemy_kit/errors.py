@@ -7,7 +7,9 @@
     ├── DeclarationError   a task or routine declared wrongly in code
     ├── ScheduleError      a value that is no schedule
     ├── RoutineError       one row of ``routines`` that cannot be scheduled
-    └── SchemaError        tables that are not ours, too old, or cannot be upgraded
+    ├── SchemaError        tables that are not ours, too old, or cannot be upgraded
+    ├── NotFoundError      no routine, or no run, of that name or id
+    └── ConflictError      what cannot be done as things stand: a name is taken, a run has begun
 """
 
 from __future__ import annotations
@@ -50,3 +52,11 @@ class RoutineError(KitError, ValueError):
 
 class SchemaError(KitError):
     """The tables are not ours, are newer than this code, or cannot be upgraded as they stand."""
+
+
+class NotFoundError(KitError, LookupError):
+    """There is no routine, or no run, of that name or id; the message says which was asked for."""
+
+
+class ConflictError(KitError):
+    """What was asked for cannot be done as things stand; the message says what is in its way."""

@@ -250,8 +250,9 @@ class Housekeeping:
             announcements.tell_lost(lost)
 
     def _prune(self, now: _Now) -> bool:
-        before = now.instant - timedelta(seconds=self._settings.scheduler_keep_runs_for)
-        return self._store.prune(before, limit=PRUNED) == PRUNED
+        keeps = self._settings.scheduler_keep_runs_for, self._settings.scheduler_keep_changes_for
+        before = (now.instant - timedelta(seconds=each) for each in keeps)
+        return self._store.prune(*before, limit=PRUNED) == PRUNED
 
     def _prune_crowded(self, now: _Now) -> bool:
         """One batch of one routine."""

@@ -175,7 +175,10 @@ class Loop:
         for run, state, reason in rescued.ended:
             logger.warning("routines: run %s is %s: %s", run, state.value, reason)
         if rescued.claimed:
-            logger.info("routines: publishing %d runs left unpublished", len(rescued.claimed))
+            logger.info(
+                "routines: publishing %d runs that were ordered, or left unpublished",
+                len(rescued.claimed),
+            )
         if not rescued.claimed and not rescued.ended:
             self._rescue_at = began + LOOK_SECONDS  # somebody else is at it
         self._publish(rescued.claimed, began)

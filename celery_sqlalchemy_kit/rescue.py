@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .clock import UTC
-from .routines import CatchUp, Cause, State
+from .routines import BY_HAND, CatchUp, Cause, State
 
 #: A run that nobody could publish for so long is given up.
 LONGEST_WAIT = timedelta(hours=24)
@@ -56,7 +56,7 @@ def judge(run: Stranded, now: datetime, misfire_grace: timedelta) -> Verdict:
     and unless all are to be caught up) and 24 hours. One that ends, however, is not counted in
     ``total_run_count``.
     """
-    by_hand = run.cause in (Cause.MANUAL, Cause.BACKFILL)
+    by_hand = run.cause in BY_HAND
     if not by_hand and not (run.present and (run.active or run.over)):
         return Verdict(State.SKIPPED, "inactive" if run.present else "removed")
     if run.fault is not None and run.publish_attempts >= MOST_ATTEMPTS:

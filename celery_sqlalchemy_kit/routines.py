@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -48,6 +48,8 @@ class Origin(str, enum.Enum):
 
     CODE = "code"
     DB = "db"
+    #: A one-off run: the row is deleted when it is claimed.
+    ONCE = "once"
 
 
 class Cause(str, enum.Enum):
@@ -57,6 +59,11 @@ class Cause(str, enum.Enum):
     CATCH_UP = "catch_up"
     MANUAL = "manual"
     BACKFILL = "backfill"
+    ONCE = "once"
+
+
+#: Causes of runs that do not depend on their routine, which may be off or gone.
+BY_HAND = (Cause.MANUAL, Cause.BACKFILL, Cause.ONCE)
 
 
 class State(str, enum.Enum):
@@ -111,6 +118,8 @@ class Routine:
     #: Of an `After`: the run whose end it waits for, and when the last one that it waited for did.
     waiting_for: UUID | None = None
     ended_at: datetime | None = None
+    #: It leaves the table once its instant, that of a `Once`, is claimed.
+    one_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,23 @@ class Declared:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     builtin: bool = False
+
+
+@dataclass(frozen=True)
+class OneOff:
+    """A task that is to run once: *at* an aware instant, or *in_* a while (a timedelta, or
+    seconds), or now if neither is said.
+
+    *name* has to be unique; without one, it is made of the id.
+    """
+
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+    in_: timedelta | float | None = None
+    name: str | None = None
 
 
 def run_id(routine_id: UUID, occurrence_at: datetime) -> UUID:

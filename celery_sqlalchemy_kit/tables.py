@@ -163,6 +163,23 @@ removed = sa.Table(
 )
 sa.Index("removed_routines_name", removed.c.namespace, removed.c.name, unique=True)
 
+#: Who changed what by the command line or the Python API.
+changes = sa.Table(
+    "routine_changes",
+    metadata,
+    _column("id", Id(), primary_key=True),
+    _column("routine_id", Id(), nullable=False),
+    _column("routine_name", name_type(), nullable=False),
+    _column("namespace", name_type(), nullable=False, server_default=""),
+    _column("changed_at", Instant(), nullable=False, server_default=utcnow()),
+    _column("changed_by", name_type(), nullable=False),
+    _word("action", nullable=False),
+    _column("changes", JsonText(), nullable=False),
+    _column("note", _text()),
+)
+sa.Index("routine_changes_name", changes.c.namespace, changes.c.routine_name, changes.c.changed_at)
+sa.Index("routine_changes_changed_at", changes.c.namespace, changes.c.changed_at)
+
 #: One row: the version of the tables, by which a start knows what is left to upgrade.
 schema_version = sa.Table(
     "routine_schema",

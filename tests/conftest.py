@@ -13,18 +13,21 @@ import platform
 import sqlite3
 from datetime import datetime
 from importlib.metadata import version
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import processes as child_processes
 import pytest
 import servers
 import sqlalchemy as sa
-from celery import _state, signals
+from celery import Celery, _state, signals
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.pool import Pool
 from traced import Runs
 
-from celery_sqlalchemy_kit import aio, declarations
+from celery_sqlalchemy_kit import Routines, aio, declarations
+from celery_sqlalchemy_kit.client.verbs import Verbs
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.testing import ManualBeat, SettableClock
 
@@ -68,6 +71,24 @@ def beat(database, clock):
     yield start
     for each in beats:
         each.engine.dispose()
+
+
+@pytest.fixture
+def app(database) -> Celery:
+    """An app whose routines are in an empty database."""
+    app = Celery("tests", broker="memory://", set_as_current=False)
+    app.conf.scheduler_db_uri = database
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def routines(app, clock) -> Routines:
+    """The Python API, by the clock that `beat` has; each statement is later than the one before."""
+    later = SimpleNamespace(now=lambda: clock.advance(1e-6), monotonic=clock.monotonic)
+    routines = Routines(app, who="ada@desk")
+    routines._verbs = Verbs(app, "ada@desk", later)
+    return routines
 
 
 @pytest.fixture
@@ -214,10 +235,16 @@ def _mariadb_server():
 def _redis_server():
     import redis
 
-    for url in _server("Redis", "TEST_REDIS_URL", servers.redis):
+    for url in map(_own_database, _server("Redis", "TEST_REDIS_URL", servers.redis)):
         with redis.Redis.from_url(url) as client:
             RAN_WITH["Redis"] = client.info("server")["redis_version"]
         yield url
+
+
+def _own_database(redis_url):
+    """Of each process, where pytest-xdist runs tests in several: they empty it."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "")[2:]
+    return urlsplit(redis_url)._replace(path=f"/{number}").geturl() if number else redis_url
 
 
 def _server(name, variable, start):

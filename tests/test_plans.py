@@ -158,7 +158,7 @@ def calls(engine):
             alerted_after=routine.hex if engine.dialect.name == "mysql" else str(routine),
             limit=100,
         ),
-        "prune": lambda: store.prune(now - 7 * DAY, limit=1000),
+        "prune": lambda: store.prune(now - 7 * DAY, now - 365 * DAY, limit=1000),
         "surplus": lambda: store.surplus(routine, keep=50),
         "prune surplus": lambda: store.prune_surplus(routine, now - 3 * DAY, limit=1000),
         "beats of a worker": lambda: ledger.beat(

@@ -13,10 +13,11 @@ from ..routines import Routine
 from ..schedules import After, Once
 from .after import decide_after
 from .decision import Decision, Limits, Missed, Occurrence, due_at
+from .forecast import forecast
 from .once import decide_once
 from .series import decide_series
 
-__all__ = ["Decision", "Limits", "Missed", "Occurrence", "decide", "due_at"]
+__all__ = ["Decision", "Limits", "Missed", "Occurrence", "decide", "due_at", "forecast"]
 
 
 def decide(routine: Routine, now: datetime, limits: Limits) -> Decision:

@@ -48,4 +48,6 @@ def _decide(routine: Routine, at: datetime, now: datetime, limits: Limits) -> De
         missed = Missed(at, at, 1, "late: catch_up = skip")
         return replace(leaving(routine, (), (missed,), None), ended_at=at)
     cause = Cause.CATCH_UP if late else Cause.SCHEDULE
+    if routine.one_off:
+        cause = Cause.ONCE
     return replace(leaving(routine, (Occurrence(at, cause),), (), None), ended_at=at)

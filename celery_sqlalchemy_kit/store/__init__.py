@@ -17,15 +17,16 @@ from sqlalchemy.exc import IntegrityError
 
 from .. import reconcile
 from ..clock import DATABASE, Clock
-from ..columns import Instant, raw, read_instant, utcnow
+from ..columns import raw, read_instant
 from ..locks import alone, alone_at_once
 from ..migrations import hashes
 from ..routines import Declared
 from ..tables import schedulers
-from . import alerts, claims, outbox, registry, retention, sweeps, waiting
+from . import alerts, changes, claims, outbox, registry, retention, sweeps, waiting
 from .alerts import Change, Found
 from .claims import Batch, Claimed, Decide, Position
 from .outbox import Judge, Rescued, View
+from .present import now_of
 from .registry import Presence
 from .survey import Since, Survey, survey
 from .sweeps import JudgeUnbegun, OnWorkerLost, Swept
@@ -52,9 +53,7 @@ class Store:
         self._claimer = claims.Claimer(me.id, me.namespace, timezone, self._now, allowed_tasks)
 
     def _now(self) -> sa.ColumnElement[Any]:
-        """The present, as an expression: the database's, unless a clock says otherwise."""
-        now = self._clock.now()
-        return utcnow() if now is None else sa.literal(now, Instant())
+        return now_of(self._clock)
 
     def look(self) -> View:
         """What there is to do and when; locks nothing, but where there are no triggers."""
@@ -164,19 +163,21 @@ class Store:
                 alerted_after=alerted_after,
                 limit=limit,
             )
-            changes = alerts.settle(
+            settled = alerts.settle(
                 connection,
                 found.keys,
                 overdue_before=overdue_before,
                 tells_overdue=tells_overdue,
             )
-        return found, changes
+        return found, settled
 
-    def prune(self, before: datetime, *, limit: int) -> int:
-        """Delete some of the runs that ended before *before*, unless another scheduler does."""
+    def prune(self, before: datetime, changes_before: datetime, *, limit: int) -> int:
+        """Delete some of the runs that ended before *before*, and of the changes that were made
+        before *changes_before*, unless another scheduler does; returns how many runs."""
         with alone_at_once(self.engine, f"routines prune {self._me.namespace}") as connection:
             if connection is None:
                 return 0
+            changes.prune(connection, self._me.namespace, changes_before, limit)
             return retention.prune(connection, retention.old(self._me.namespace, before), limit)
 
     def surplus(self, routine_id: UUID, *, keep: int) -> datetime | None:
@@ -203,22 +204,12 @@ class Store:
 
         One transaction; schedulers that start at once do it one after another.
         """
-        routines = list(declared)
-        tasks = frozenset(known_tasks)
-        names = [routine.name for routine in routines]
+        code = registry.Code(tuple(declared), frozenset(known_tasks), removal, merge)
         with alone(self.engine, f"routines {self._me.namespace}") as connection:
             now = read_instant(connection.execute(sa.select(raw(self._now()))).scalar_one())
-            plan = reconcile.plan(
-                routines,
-                registry.stored_rows(connection, self._me.namespace, names, tasks),
-                removed=registry.removed_names(connection, self._me.namespace, names),
-                elsewhere=registry.declared_elsewhere(connection, self._me, now),
-                known_tasks=tasks,
-                removal=removal,
-                merge=merge,
-            )
+            plan = registry.planned(connection, self._me.namespace, code, now, self._me.id)
             registry.apply(connection, self._me.namespace, plan, now)
-            registry.announce(connection, self._me, names, now)
+            registry.announce(connection, self._me, code.names, now)
         return plan
 
     def beat(self, lateness: timedelta) -> bool:

@@ -237,7 +237,7 @@ def _records_of(
         writes.run(run, row.text, state, reason=of.reason, count=of.count, until=of.until)
 
     for each in missed:
-        note(each, Cause.SCHEDULE, State.MISSED)
+        note(each, Cause.ONCE if routine.one_off else Cause.SCHEDULE, State.MISSED)
     for cause, alike in groupby(settled.skipped, attrgetter("cause")):
         instants = [occurrence.scheduled_for for occurrence in alike]
         reason = overlap.REASONS[routine.overlap]
@@ -265,6 +265,10 @@ def _step(
     settled: Settled[Occurrence],
     awaited: UUID | str | None,
 ) -> None:
+    happened = settled.taken or decision.missed
+    if decision.over and routine.one_off and happened and settled.waits is None:
+        writes.spent.append(row.key)
+        return
     if decision.over:
         writes.over.append(row.key)
     counted = sum(occurrence.cause is not Cause.MANUAL for occurrence in settled.taken)

@@ -22,6 +22,8 @@ CONNECT_TIMEOUT = 5
 STATEMENT_TIMEOUT = 30
 #: The same for the statements on single runs, for which a task has to wait.
 LEDGER_TIMEOUT = 10
+#: Connections of a process for `Routines`, which any number of threads may call.
+THREADS = 5
 #: Seconds that the migration of a large table may take.
 MIGRATION_TIMEOUT = 3600
 
@@ -39,10 +41,11 @@ def engine_for(url: URL, purpose: str, **seconds: float) -> Engine:
     """
     if purpose == "ledger":
         seconds = {"statement_timeout": LEDGER_TIMEOUT, **seconds}
+    pool_size = THREADS if purpose == "client" else 1
     key = (os.getpid(), url, purpose)
     with _lock:
         if key not in _engines:
-            _engines[key] = make_engine(url, **seconds)
+            _engines[key] = make_engine(url, pool_size=pool_size, **seconds)
         return _engines[key]
 
 
@@ -52,8 +55,9 @@ def make_engine(
     lock_seconds: float = STATEMENT_TIMEOUT,
     statement_timeout: float = STATEMENT_TIMEOUT,
     longest_timeout: float | None = None,
+    pool_size: int = 1,
 ) -> Engine:
-    """An engine of its own, with one connection.
+    """An engine of its own, with one connection, or *pool_size* of them.
 
     *lock_seconds*: how long SQLite waits for a lock, which it does in C, deaf to signals.
     *statement_timeout*: seconds after which a statement that other servers have not answered is
@@ -66,7 +70,7 @@ def make_engine(
     """
     options: dict[str, Any] = {
         "poolclass": QueuePool,
-        "pool_size": 1,
+        "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": STATEMENT_TIMEOUT,
         "future": True,

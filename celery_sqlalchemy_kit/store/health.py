@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -12,12 +11,13 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..clock import DATABASE, Clock
-from ..columns import Instant, instant_of, raw, read_instant, utcnow
+from ..columns import instant_of, raw, read_instant
 from ..health import COUNTED, Beat, Bounds, Overdue, Seen
 from ..tables import routines, schedulers
 from .claims import schedulable
 from .connections import make_engine
 from .faults import Fault, kind_of
+from .present import now_of
 
 MISSING = (
     f"the table {schedulers.name} is missing: no scheduler has been started yet, or "
@@ -80,8 +80,7 @@ def _beats(
     connection: Connection, namespace: str, host: str | None, clock: Clock
 ) -> tuple[datetime, tuple[Beat, ...]]:
     """The present too, by the clock that the beats are written by, and if there are none."""
-    present = clock.now()
-    now: sa.ColumnElement[Any] = utcnow() if present is None else sa.literal(present, Instant())
+    now = now_of(clock)
     c = schedulers.c
     mine = c.namespace == namespace
     if host is not None:

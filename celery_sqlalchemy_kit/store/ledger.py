@@ -16,6 +16,7 @@ from ..columns import Instant, utcnow
 from ..routines import State
 from ..tables import runs
 from .connections import engine_for
+from .present import now_of
 from .transactions import transact
 
 #: Bytes of UTF-8 that are kept of an error.
@@ -276,8 +277,7 @@ class Ledger:
         return due if isinstance(due, datetime) else self._before(connection, ago - (due or 0.0))
 
     def _now(self) -> sa.ColumnElement[datetime]:
-        present = self._clock.now()
-        return utcnow() if present is None else sa.literal(present, Instant())
+        return now_of(self._clock)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         return transact(self._engine, work)

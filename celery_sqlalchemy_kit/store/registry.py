@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from .. import reconcile
 from ..columns import Instant, raw, read_instant
 from ..reconcile import FIELDS, Plan, Stored, in_json
 from ..routines import Declared, Origin
@@ -31,6 +32,48 @@ class Presence:
     namespace: str
     host: str
     pid: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the code says, and what is to become of what it says no longer; see `reconcile.plan`."""
+
+    declared: tuple[Declared, ...]
+    known_tasks: frozenset[str]
+    removal: str
+    merge: bool
+
+    @property
+    def names(self) -> list[str]:
+        return [routine.name for routine in self.declared]
+
+
+def planned(
+    connection: Connection,
+    namespace: str,
+    code: Code,
+    now: datetime,
+    besides: UUID | None = None,
+) -> Plan:
+    """What has to change so that the table fits the code; *besides*: the scheduler that asks."""
+    return reconcile.plan(
+        code.declared,
+        stored_rows(connection, namespace, code.names, code.known_tasks),
+        removed=removed_names(connection, namespace, code.names),
+        elsewhere=declared_by_live(connection, namespace, now, besides),
+        known_tasks=code.known_tasks,
+        removal=code.removal,
+        merge=code.merge,
+    )
+
+
+def note_taken(connection: Connection, key: UUID, fields: Mapping[str, Any]) -> None:
+    """Note that a routine has taken *fields* from the code."""
+    mine = routines.c.id == key
+    before = connection.execute(sa.select(raw(routines.c.declared)).where(mine)).scalar()
+    taken = {**json.loads(before or "{}"), **fields}
+    declared = json.dumps(taken, sort_keys=True)
+    connection.execute(routines.update().where(mine).values(declared=declared))
 
 
 def stored_rows(
@@ -92,13 +135,13 @@ def removed_names(connection: Connection, namespace: str, names: Iterable[str]) 
     return found
 
 
-def declared_elsewhere(connection: Connection, me: Presence, now: datetime) -> set[str]:
-    """The names that other live schedulers of the namespace declare."""
-    alive = sa.and_(
-        schedulers.c.namespace == me.namespace,
-        schedulers.c.id != me.id,
-        schedulers.c.seen_at > now - SILENCE,
-    )
+def declared_by_live(
+    connection: Connection, namespace: str, now: datetime, besides: UUID | None = None
+) -> set[str]:
+    """The names that live schedulers of the namespace declare, but for one of them."""
+    alive = sa.and_(schedulers.c.namespace == namespace, schedulers.c.seen_at > now - SILENCE)
+    if besides is not None:
+        alive = sa.and_(alive, schedulers.c.id != besides)
     rows = connection.execute(sa.select(raw(schedulers.c.names)).where(alive)).scalars()
     return {name for text in rows for name in json.loads(text or "[]")}
 
@@ -126,7 +169,10 @@ def announce(connection: Connection, me: Presence, names: Iterable[str], now: da
 
 def apply(connection: Connection, namespace: str, plan: Plan, now: datetime) -> None:
     """Carry out a plan."""
-    restored = _restore(connection, namespace, plan.restore, now)
+    tasks = {routine.name: routine.task for routine in plan.restore}
+    restored = [
+        row | {"task": tasks[row["name"]]} for row in taken_back(connection, namespace, tasks, now)
+    ]
     new = [_declared_row(routine, namespace, now) for routine in plan.insert]
     for rows in (new, restored):
         if rows:
@@ -139,7 +185,7 @@ def apply(connection: Connection, namespace: str, plan: Plan, now: datetime) -> 
         _update(connection, row, {**fields, "declared": json.dumps(taken, sort_keys=True)})
     for row in plan.deactivate:
         _update(connection, row, {"active": False})
-    _remove(connection, namespace, plan.remove, now)
+    remove(connection, namespace, [(row.key, row.name) for row in plan.remove], now)
 
 
 def _update(connection: Connection, row: Stored, values: Mapping[str, Any]) -> None:
@@ -162,14 +208,16 @@ def _declared_row(routine: Declared, namespace: str, now: datetime) -> dict[str,
     }
 
 
-def _remove(connection: Connection, namespace: str, rows: Sequence[Stored], now: datetime) -> None:
-    """Keep the last state of each row in ``removed_routines``, then delete it."""
+def remove(
+    connection: Connection, namespace: str, rows: Iterable[tuple[Any, str]], now: datetime
+) -> None:
+    """Keep the last state of each row, by id and name, in ``removed_routines``, then delete it."""
     for chunk in chunks(rows):
-        keys = [row.key for row in chunk]
+        keys = [key for key, _ in chunk]
         mine = routines.c.id.in_(keys)
         columns = [raw(column).label(column.name) for column in routines.columns]
         states = connection.execute(sa.select(*columns).where(mine)).mappings().all()
-        names = [row.name for row in chunk]
+        names = [name for _, name in chunk]
         connection.execute(
             removed.delete().where(
                 sa.or_(
@@ -195,26 +243,25 @@ def _remove(connection: Connection, namespace: str, rows: Sequence[Stored], now:
         connection.execute(routines.delete().where(mine))
 
 
-def _restore(
-    connection: Connection, namespace: str, again: Sequence[Declared], now: datetime
+def taken_back(
+    connection: Connection, namespace: str, names: Iterable[str], now: datetime
 ) -> list[dict[str, Any]]:
-    """The rows of routines that were removed and are declared again; they leave the archive.
+    """The rows of routines that were removed, to be inserted again; they leave the archive.
 
     They come back unplanned, and as if they had been off meanwhile: time in the archive is
     not caught up. A run that one of them was waiting for may still be out: if it has ended, the
     next heartbeat finds that.
     """
     rows = []
-    for chunk in chunks(again):
-        task = {routine.name: routine.task for routine in chunk}
-        mine = sa.and_(removed.c.namespace == namespace, removed.c.name.in_(task))
+    for chunk in chunks(names):
+        mine = sa.and_(removed.c.namespace == namespace, removed.c.name.in_(chunk))
         found = connection.execute(
             sa.select(raw(removed.c.routine), removed.c.removed_at).where(mine)
         ).all()
         for text, removed_at in found:
             row = {name: _value(name, value) for name, value in json.loads(text).items()}
-            row |= {"task": task[row["name"]], "next_run_at": None}
-            row |= {"paused_at": removed_at, "edited_at": now, "updated_at": now}
+            row |= {"next_run_at": None, "paused_at": removed_at}
+            row |= {"edited_at": now, "updated_at": now}
             rows.append(row)
         connection.execute(removed.delete().where(mine))
     return rows

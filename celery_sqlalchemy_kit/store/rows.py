@@ -15,7 +15,7 @@ from uuid import UUID
 from .. import schedules
 from ..columns import read_instant
 from ..errors import RoutineError, ScheduleError
-from ..routines import REFUSED_OPTIONS, CatchUp, Overlap, Routine
+from ..routines import REFUSED_OPTIONS, CatchUp, Origin, Overlap, Routine
 
 #: Columns that a claim reads, all as text.
 ROUTINE_COLUMNS = (
@@ -40,6 +40,7 @@ ROUTINE_COLUMNS = (
     "paused_at",
     "waiting_for",
     "ended_at",
+    "origin",
 )
 
 E = TypeVar("E", bound=Enum)
@@ -66,7 +67,7 @@ def fetched(
     try:
         routine = routine_of(text, timezone)
         if allowed_tasks is not None:
-            _check_task(routine.task, allowed_tasks)
+            check_task(routine.task, allowed_tasks)
         return Fetched(key, text, routine, None)
     except (RoutineError, ScheduleError) as fault:
         # JSON may spell half a surrogate pair, which no database takes back as text.
@@ -83,11 +84,12 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
     options = json_column(text, "options", dict)
     if options:
         _check_options(options)
+    schedule = schedules.loads(text["schedule"] or "null", timezone)
     return Routine(
         id=_uuid("id", text["id"]),
         name=_name(text, "name"),
         task=_name(text, "task"),
-        schedule=schedules.loads(text["schedule"] or "null", timezone),
+        schedule=schedule,
         args=tuple(json_column(text, "args", list)),
         kwargs=json_column(text, "kwargs", dict),
         options=options,
@@ -105,6 +107,7 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
         paused_at=_instant(text, "paused_at"),
         waiting_for=_uuid("waiting_for", text["waiting_for"]) if text["waiting_for"] else None,
         ended_at=_instant(text, "ended_at"),
+        one_off=text["origin"] == Origin.ONCE.value and isinstance(schedule, schedules.Once),
     )
 
 
@@ -127,7 +130,8 @@ def json_column(text: Mapping[str, str | None], column: str, kind: type[Any]) ->
     return found
 
 
-def _check_task(task: str, allowed: Sequence[str]) -> None:
+def check_task(task: str, allowed: Sequence[str]) -> None:
+    """Raise a `RoutineError` if *task* matches none of the *allowed* patterns."""
     if not any(fnmatchcase(task, pattern) for pattern in allowed):
         raise RoutineError(
             f"task = {_shown(task)}: scheduler_allowed_tasks allows {', '.join(allowed) or 'none'}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -37,7 +38,7 @@ class Unfinished:
         return self.waiting or self.begun
 
 
-def read(connection: Connection, keys: Iterable[str]) -> Mapping[str, Unfinished]:
+def read(connection: Connection, keys: Iterable[str | UUID]) -> Mapping[str, Unfinished]:
     """The unfinished runs of the routines *keys*, whose rows the caller has locked.
 
     A statement of its own, after the one that has locked them: the snapshot of that one may be
@@ -70,5 +71,16 @@ def may_go(waiting: Any = runs) -> sa.ColumnElement[bool]:
         )
         for state in _BEGUN
     ]
+    # Of a backfill many wait: one after the other.
+    busy.append(
+        sa.exists().where(
+            other.c.routine_id == key,
+            other.c.state == State.WAITING.value,
+            sa.or_(
+                other.c.claimed_at < waiting.c.claimed_at,
+                sa.and_(other.c.claimed_at == waiting.c.claimed_at, other.c.id < waiting.c.id),
+            ),
+        )
+    )
     allowed = sa.exists().where(routines.c.id == key, routines.c.overlap == Overlap.ALLOW.value)
     return sa.or_(sa.not_(sa.or_(*busy)), allowed)

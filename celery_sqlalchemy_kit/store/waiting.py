@@ -18,7 +18,7 @@ from ..columns import raw, read_instant
 from ..errors import RoutineError
 from ..overlap import released
 from ..rescue import Verdict, expiry
-from ..routines import Cause, State
+from ..routines import BY_HAND, State
 from ..tables import runs
 from .chunks import CHUNK
 from .claims import Claimed, Claimer
@@ -27,7 +27,6 @@ from .unfinished import may_go
 from .unsent import UNSENT, end_unsent, run_of, standing_of, stranded_of
 
 _c = runs.c
-_BY_HAND = (Cause.MANUAL, Cause.BACKFILL)
 
 
 def release(connection: Connection, claimer: Claimer, *, limit: int) -> Rescued:
@@ -49,7 +48,7 @@ def release(connection: Connection, claimer: Claimer, *, limit: int) -> Rescued:
             present=found.present,
             active=found.active,
             over=found.over,
-            by_hand=run.cause in _BY_HAND,
+            by_hand=run.cause in BY_HAND,
             expired=expires is not None and expires <= present,
         )
         if reason is None:

@@ -1,0 +1,111 @@
+"""What the commands have in common: the app's routines, their errors, names, JSON.
+
+Exit codes: 0 done; 1 not done, as the message says (no such routine, a value that is not allowed,
+what is in the way), or the answer is no; 2 wrong options or settings; 3 the database cannot be
+reached, or its tables are not there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from ..config import shown_url
+from ..errors import KitError, SettingsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Exit codes beside 0, and click's own 2.
+NO, AWAY = 1, 3
+#: Names that a shell offers at most.
+MOST_COMPLETED = 200
+
+
+def routines_of(celery: Any) -> Any:
+    """The `Routines` of the app that ``celery -A`` names.
+
+    Raises:
+        click.UsageError: a setting is missing or wrong, or no driver is installed.
+    """
+    from ..client import Routines
+
+    try:
+        routines = Routines(celery.app, who=os.environ.get("ROUTINES_WHO"))
+        routines._verbs.url()  # noqa: SLF001  before anything is printed
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    return routines
+
+
+def passes_routines(command: F) -> F:
+    """The command is given the app's `Routines`; what they raise is told in a line."""
+
+    @functools.wraps(command)
+    @click.pass_obj
+    def run(celery: Any, *args: Any, **kwargs: Any) -> Any:
+        routines = routines_of(celery)
+        try:
+            return command(routines, *args, **kwargs)
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from None
+        except KitError as error:
+            fail(str(error), NO)
+        except (SQLAlchemyError, ImportError, ArgumentError, OSError) as error:
+            url = shown_url(routines._verbs.url())  # noqa: SLF001
+            told = " ".join(str(getattr(error, "orig", None) or error).split())
+            fail(f"the database {url} does not answer as it should: {told}", AWAY)
+
+    return run  # type: ignore[return-value]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say *message* on standard error, and exit with *code*."""
+    click.echo(f"Error: {message}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+def as_json(command: F) -> F:
+    """The option ``--json``: the command prints one JSON document, for programs."""
+    text = "Print JSON, for programs: one document, instants in UTC, durations in seconds."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
+
+def print_json(value: Any) -> None:
+    """Print *value* as one document."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def note(command: F) -> F:
+    """The option ``--note``, which is kept with the change."""
+    text = "Why: kept with the change, and shown to whoever looks next."
+    return click.option("--note", metavar="TEXT", help=text)(command)
+
+
+def complete_names(context: click.Context, parameter: Any, incomplete: str) -> list[str]:
+    """Names of routines for the shell; none where there is no app, or no database."""
+    try:
+        from ..client import Wanted
+
+        routines = routines_of(context.find_root().obj or context.obj)
+        found = routines.list(Wanted((f"{incomplete}*",)), limit=MOST_COMPLETED)
+    except Exception:  # noqa: BLE001  a shell that completes must not be written to
+        return []
+    return [routine.name for routine in found]
+
+
+def name_argument(command: F) -> F:
+    """One routine, by its name or id."""
+    return click.argument("name", shell_complete=complete_names)(command)
+
+
+def name_arguments(command: F) -> F:
+    """Routines by names or patterns."""
+    return click.argument(
+        "names", nargs=-1, required=True, metavar="NAME…", shell_complete=complete_names
+    )(command)

@@ -1,0 +1,43 @@
+"""The transaction that a verb runs in, for coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from celery import Celery
+
+from ..store.connections import engine_for
+from ..store.transactions import transact
+from .transacting import connection_of
+from .verbs import Verb, Verbs
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+T = TypeVar("T")
+
+
+class AsyncTransacting:
+    """What `AsyncRoutines` carries out its verbs with."""
+
+    def __init__(self, app: Celery, *, who: str | None = None) -> None:
+        self._verbs = Verbs(app, who)
+
+    async def _do(
+        self,
+        verb: Verb[T],
+        *,
+        session: AsyncSession | None = None,
+        connection: AsyncConnection | None = None,
+    ) -> T:
+        if session is not None and connection is not None:
+            raise TypeError("session and connection exclude each other")
+        given = connection if session is None else session
+        if given is None:
+            engine = engine_for(self._verbs.url(), "client")
+            return await asyncio.to_thread(transact, engine, verb)
+        if not hasattr(given, "run_sync"):
+            raise TypeError(f"{type(given).__name__} is synchronous: Routines takes it")
+        done: T = await given.run_sync(lambda inner: verb(connection_of(inner)))
+        return done

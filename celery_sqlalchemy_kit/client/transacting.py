@@ -1,0 +1,45 @@
+"""The transaction that a verb runs in: the caller's, or one of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from celery import Celery
+from sqlalchemy.engine import Connection
+
+from ..store.connections import engine_for
+from ..store.transactions import transact
+from .verbs import Verb, Verbs
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+
+
+class Transacting:
+    """What `Routines` carries out its verbs with."""
+
+    def __init__(self, app: Celery, *, who: str | None = None) -> None:
+        self._verbs = Verbs(app, who)
+
+    def _do(
+        self,
+        verb: Verb[T],
+        *,
+        session: Session | None = None,
+        connection: Connection | None = None,
+    ) -> T:
+        if session is not None and connection is not None:
+            raise TypeError("session and connection exclude each other")
+        given = session if connection is None else connection
+        if given is None:
+            return transact(engine_for(self._verbs.url(), "client"), verb)
+        if "Async" in type(given).__name__:
+            raise TypeError(f"{type(given).__name__} is asynchronous: AsyncRoutines takes it")
+        return verb(connection_of(given))
+
+
+def connection_of(given: Session | Connection) -> Connection:
+    """A session's connection: that of the transaction which it has begun, or begins now."""
+    return given if isinstance(given, Connection) else given.connection()

@@ -1,0 +1,96 @@
+"""``routine_changes``: who changed what by the command line or the Python API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..columns import raw, read_instant
+from ..details import Change, plain
+from ..tables import changes
+from .chunks import chunks
+from .desk import Desk
+from .routine_list import json_of
+
+_c = changes.c
+
+
+def record(
+    connection: Connection,
+    desk: Desk,
+    action: str,
+    what: Iterable[tuple[UUID, str, Mapping[str, tuple[Any, Any]]]],
+    note: str | None = None,
+) -> None:
+    """Write down what was done: id and name of each routine, and its fields before and after."""
+    present = desk.present(connection)
+    rows = [
+        {
+            "id": uuid4(),
+            "routine_id": key,
+            "routine_name": name,
+            "namespace": desk.namespace,
+            "changed_at": present,
+            "changed_by": desk.who[:255],
+            "action": action,
+            "changes": json.dumps(plain(fields)),
+            "note": note,
+        }
+        for key, name, fields in what
+    ]
+    for chunk in chunks(rows):
+        connection.execute(changes.insert(), chunk)
+
+
+def listed(
+    connection: Connection,
+    desk: Desk,
+    name: str | None = None,
+    *,
+    limit: int | None = 100,
+) -> list[Change]:
+    """The changes of one routine by its name, or of all; newest first, at most *limit*."""
+    columns = (_c.routine_name, _c.changed_by, _c.action, _c.note)
+    read = (raw(_c[each]).label(each) for each in ("routine_id", "changed_at", "changes"))
+    chosen = sa.select(*columns, *read).where(_c.namespace == desk.namespace)
+    if name is not None:
+        chosen = chosen.where(_c.routine_name == name)
+    chosen = chosen.order_by(_c.changed_at.desc(), _c.id)
+    rows = connection.execute(chosen if limit is None else chosen.limit(limit)).mappings()
+    return [
+        Change(
+            routine_id=UUID(row["routine_id"]),
+            routine_name=row["routine_name"],
+            changed_at=read_instant(row["changed_at"]),
+            changed_by=row["changed_by"],
+            action=row["action"],
+            changes={key: tuple(each) for key, each in json_of(row["changes"]).items()},
+            note=row["note"],
+        )
+        for row in rows
+    ]
+
+
+def last_notes(connection: Connection, desk: Desk, names: Iterable[str]) -> dict[str, Change]:
+    """Of each routine the last change that carries a note; by name."""
+    found: dict[str, Change] = {}
+    for name in names:
+        noted = (each for each in listed(connection, desk, name, limit=20) if each.note)
+        if (change := next(noted, None)) is not None:
+            found[name] = change
+    return found
+
+
+def prune(connection: Connection, namespace: str, before: datetime, limit: int) -> int:
+    """Delete at most *limit* of the changes that were made before *before*; returns how many."""
+    old = sa.select(raw(_c.id)).where(_c.namespace == namespace, _c.changed_at < before)
+    keys = connection.execute(old.limit(limit)).scalars().all()
+    for wanted in chunks(keys):
+        connection.execute(changes.delete().where(_c.id.in_(wanted)))
+    return len(keys)
