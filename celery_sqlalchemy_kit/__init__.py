@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import embedded
 from .aio.resources import resource
 from .errors import (
+    CommandError,
     ConflictError,
     DeclarationError,
     KitError,
@@ -17,6 +18,7 @@ from .errors import (
     SettingsError,
 )
 from .schedules import After, Once
+from .shell import ShellTask
 from .tasks import AsyncTask, SyncTask, routine
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ __all__ = [
     "After",
     "AsyncRoutines",
     "AsyncTask",
+    "CommandError",
     "ConflictError",
     "DeclarationError",
     "KitError",
@@ -38,6 +41,7 @@ __all__ = [
     "ScheduleError",
     "SchemaError",
     "SettingsError",
+    "ShellTask",
     "SyncTask",
     "resource",
     "routine",

@@ -9,12 +9,18 @@
     ├── RoutineError       one row of ``routines`` that cannot be scheduled
     ├── SchemaError        tables that are not ours, too old, or cannot be upgraded
     ├── NotFoundError      no routine, or no run, of that name or id
-    └── ConflictError      what cannot be done as things stand: a name is taken, a run has begun
+    ├── ConflictError      what cannot be done as things stand: a name is taken, a run has begun
+    ├── ParameterError     what the command of a ShellTask cannot be called with
+    └── CommandError       the command of a ShellTask, failed or ended at its limit
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+
+#: Bytes of a command's output that the message of its `CommandError` shows.
+_SHOWN_BYTES = 3072
 
 
 class KitError(Exception):
@@ -60,3 +66,56 @@ class NotFoundError(KitError, LookupError):
 
 class ConflictError(KitError):
     """What was asked for cannot be done as things stand; the message says what is in its way."""
+
+
+class ParameterError(KitError, ValueError):
+    """A command cannot be called with these parameters; the message names the task, each wrong
+    parameter, its value and what is allowed."""
+
+
+class CommandError(KitError):
+    """The command of a ShellTask failed, or was ended as it had reached its limit.
+
+    The message shows the last 3,072 bytes of the output, so that ``routine_runs.error`` holds it.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        program: str,
+        exit_code: int | None,
+        output: str,
+        seconds: float,
+        limit_seconds: float | None = None,
+    ) -> None:
+        # Result backends make it anew of these.
+        super().__init__(task, program, exit_code, output, seconds, limit_seconds)
+        self.task = task
+        self.program = program
+        #: Negative for a signal; None for a process that not even SIGKILL has ended.
+        self.exit_code = exit_code
+        #: As much of its end as ``output_tail_bytes`` says.
+        self.output = output
+        self.seconds = seconds
+        #: The limit, if it was reached.
+        self.limit_seconds = limit_seconds
+
+    def __str__(self) -> str:
+        shown = self.output.encode("utf-8", "backslashreplace")[-_SHOWN_BYTES:]
+        output = shown.decode("utf-8", "ignore").strip()
+        told = f"the output ends:\n{output}" if output else "there is no output"
+        return f"task {self.task!r}: {self.program} {self._end()}; {told}"
+
+    def _end(self) -> str:
+        if self.limit_seconds is not None:
+            return f"has reached its limit of {self.limit_seconds:g} s"
+        if self.exit_code is not None and self.exit_code < 0:
+            return f"was killed by {_signal_name(-self.exit_code)} after {self.seconds:g} s"
+        return f"ended with exit code {self.exit_code} after {self.seconds:g} s"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

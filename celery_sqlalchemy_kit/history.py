@@ -26,6 +26,7 @@ from kombu.exceptions import OperationalError
 from .attempt import Attempt
 from .book import Book, book_of
 from .clock import UTC
+from .errors import CommandError
 from .routines import AGAIN, HEADER, State
 from .signals import task_lost
 from .store.ledger import ERROR_LIMIT, Begun, Ledger
@@ -289,7 +290,10 @@ def describe(error: Any) -> str | None:
     """Type and message of an exception, and as many of its last frames as fit the ledger."""
     if not isinstance(error, BaseException):
         return None if error is None else str(error)
-    told = "".join(traceback.format_exception_only(type(error), error)).strip()[:1024]
+    told = "".join(traceback.format_exception_only(type(error), error)).strip()
+    if isinstance(error, CommandError):
+        return told  # it fits, and what the command has printed says more than our own frames
+    told = told[:1024]
     room = ERROR_LIMIT - _octets(told)
     frames: list[str] = []
     for frame in reversed(traceback.format_tb(error.__traceback__, limit=-20)):

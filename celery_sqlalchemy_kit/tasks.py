@@ -69,12 +69,7 @@ class SyncTask(Task):  # type: ignore[misc]
             return
         cls.__bound__ = False
         cls._take_coroutine()
-        entries.check(vars(cls), f"task {declarations.title(cls)!r}")
-        if cls.on_worker_lost not in ("lost", "again"):
-            raise DeclarationError(
-                f"task {declarations.title(cls)!r}: on_worker_lost is 'lost' or 'again', "
-                f"not {cls.on_worker_lost!r}"
-            )
+        cls._check()
         cls._begin_before_start()
         if cls._is_declaration():
             declarations.declare(cls)
@@ -142,6 +137,15 @@ class SyncTask(Task):  # type: ignore[misc]
             raise DeclarationError(
                 f"task {declarations.title(cls)!r}: run is a coroutine function; build it on "
                 "AsyncTask"
+            )
+
+    @classmethod
+    def _check(cls) -> None:
+        entries.check(vars(cls), f"task {declarations.title(cls)!r}")
+        if cls.on_worker_lost not in ("lost", "again"):
+            raise DeclarationError(
+                f"task {declarations.title(cls)!r}: on_worker_lost is 'lost' or 'again', "
+                f"not {cls.on_worker_lost!r}"
             )
 
     @classmethod

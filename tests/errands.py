@@ -16,7 +16,7 @@ from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from sqlalchemy import text
 
-from celery_sqlalchemy_kit import AsyncTask, SyncTask, resource, routine
+from celery_sqlalchemy_kit import AsyncTask, ShellTask, SyncTask, resource, routine
 
 #: Seconds after which what waits for a test gives up.
 PATIENCE = 30
@@ -469,6 +469,20 @@ async def wait_unacknowledged(self):
 @errand("tell the time")
 async def tell_the_time(self):
     return time.time()
+
+
+# Commands.
+
+
+class Print(ShellTask):
+    name = "print"
+    command = ["printf", "%s", "{text}"]
+
+
+class HoldOn(ShellTask):
+    name = "hold on"
+    command = ["sleep", "60"]
+    command_limit_seconds = 0.2
 
 
 # The loop, and what lives on it.

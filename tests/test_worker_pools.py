@@ -24,6 +24,7 @@ from celery.exceptions import (
 from processes import ROOT, Processes
 from servers import wait_for
 
+from celery_sqlalchemy_kit import CommandError
 from celery_sqlalchemy_kit.aio import EscapedError
 from celery_sqlalchemy_kit.clock import UTC
 
@@ -634,6 +635,19 @@ def test_the_limits_of_a_message_go_before_the_workers(strict):
     time.sleep(3 * LIMIT)  # what is waited for is that nothing happens
     strict.tell(sent)
     assert sent.get(timeout=PATIENCE) == "told"
+
+
+# Commands.
+
+
+def test_a_command_tells_its_result(worker):
+    result = worker.ask("print", kwargs={"text": "; $(id)"})
+    assert (0, "; $(id)") == (result["exit_code"], result["output"])
+
+
+def test_the_limit_of_a_command_holds(worker):
+    with pytest.raises(CommandError, match=r"limit of 0\.2 s"):
+        worker.ask("hold on")
 
 
 # Revokes, and what a worker says of itself.

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from pathlib import Path
 
 from celery import Celery
 from celery.schedules import crontab
@@ -14,7 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from typing_extensions import Self, assert_type
 
-from celery_sqlalchemy_kit import AsyncTask, RoutineScheduler, SyncTask, resource, routine
+from celery_sqlalchemy_kit import (
+    AsyncTask,
+    CommandError,
+    RoutineScheduler,
+    ShellTask,
+    SyncTask,
+    resource,
+    routine,
+)
 
 app = Celery("typed")
 
@@ -115,6 +124,31 @@ class UseClient(AsyncTask):
         assert_type(await client(), Client)
         assert_type(await by_class(), Client)
         assert_type(await by_function(), Client)
+
+
+class Backup(ShellTask):
+    name = "backup"
+    command = ["pg_dump", "--format", "{format}", "--dbname", "{database}"]
+    choices = {"format": ["custom", "plain"]}
+    schedule = "0 3 * * *"
+    kwargs = {"database": "proj", "format": "custom"}
+    environment = {"PGOPTIONS": "-c statement_timeout=0"}
+    working_directory = Path("/var/backups")
+    command_limit_seconds = 3600
+    ok_exit_codes = {0, 1}
+
+
+class BackupOfDay(ShellTask):
+    name = "backup of day"
+    command = ("pg_dump", "--file", "{file}")
+    dont_autoretry_for = (CommandError,)
+
+    def run(self, *, day: int) -> dict[str, object]:
+        return super().run(file=f"{day}.dump")
+
+
+def told(error: CommandError) -> tuple[int | None, str]:
+    return error.exit_code, error.output
 
 
 app.register_task(Report())
