@@ -3,6 +3,8 @@
 SQLAlchemy's own differ where it hurts: ``Uuid`` compiles to another type offline than on a live
 MariaDB, ``DateTime`` drops fractions of a second on MySQL and the zone on PostgreSQL, and the
 default collation of MySQL takes ``a`` for ``A``.
+
+The kit's own engines call MariaDB ``mysql``; those of others may call it ``mariadb``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,16 @@ from .clock import UTC, as_utc
 INSTANT_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
 
+def family(dialect: sa.Dialect) -> str:
+    """``postgresql``, ``mysql`` (also for MariaDB) or ``sqlite``."""
+    return "mysql" if dialect.name == "mariadb" else dialect.name
+
+
+def on_mysql(type_: Any, instead: Any) -> Any:
+    """*type_*, which is *instead* on MySQL and MariaDB."""
+    return type_.with_variant(instead, "mysql").with_variant(instead, "mariadb")
+
+
 class Id(TypeDecorator[UUID]):
     """``uuid`` on PostgreSQL, 32 hex digits elsewhere.
 
@@ -35,7 +47,7 @@ class Id(TypeDecorator[UUID]):
     def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
         if dialect.name == "postgresql":
             return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
-        if dialect.name == "mysql":
+        if family(dialect) == "mysql":
             return dialect.type_descriptor(mysql.CHAR(32, charset="ascii", collation="ascii_bin"))
         return dialect.type_descriptor(sa.CHAR(32))
 
@@ -61,7 +73,7 @@ class Instant(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
         if dialect.name == "postgresql":
             return dialect.type_descriptor(sa.TIMESTAMP(timezone=True))
-        if dialect.name == "mysql":
+        if family(dialect) == "mysql":
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(sa.String(26))
 
@@ -72,7 +84,7 @@ class Instant(TypeDecorator[datetime]):
         if dialect.name == "postgresql":
             return instant
         naive = instant.replace(tzinfo=None)
-        return naive if dialect.name == "mysql" else naive.strftime(INSTANT_FORMAT)
+        return naive if family(dialect) == "mysql" else naive.strftime(INSTANT_FORMAT)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         if value is None:
@@ -99,6 +111,57 @@ class JsonText(TypeDecorator[str]):
         return None
 
 
+class MappedId(Id):
+    """`Id` for mapped classes: what is no UUID is shown as the text that stands there.
+
+    SQLite lets people store anything, and one bad value must not fail the rows beside it.
+    """
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        try:
+            return super().process_result_value(value, dialect)
+        except ValueError:
+            return value
+
+
+class MappedInstant(Instant):
+    """`Instant` for mapped classes: what is no instant is shown as the text that stands there."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        try:
+            return super().process_result_value(value, dialect)
+        except ValueError:
+            return value
+
+
+class MappedJson(TypeDecorator[Any]):
+    """``json`` for mapped classes, of which Python sees the value; None is SQL's null.
+
+    What is no JSON is shown as the text that stands there.
+    """
+
+    impl = sa.JSON(none_as_null=True)
+    cache_ok = True
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        return self.impl.coerce_compared_value(op, value)  # for ``Routine.kwargs["a"]``
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:
+        decode = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            try:
+                return value if decode is None else decode(value)
+            except (ValueError, RecursionError):
+                return value
+
+        return read
+
+
 def read_instant(text: str) -> datetime:
     """An instant from the text form ``YYYY-MM-DD HH:MM:SS[.ffffff]``: UTC, if it says no offset.
 
@@ -120,7 +183,8 @@ def instant_of(text: str | None) -> datetime | None:
 def name_type() -> sa.types.TypeEngine[str]:
     """A name of at most 255 characters; ``a`` is not ``A`` on any database."""
     exact = mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin")
-    return sa.String(255).with_variant(exact, "mysql")
+    type_: sa.types.TypeEngine[str] = on_mysql(sa.String(255), exact)
+    return type_
 
 
 class utcnow(FunctionElement[datetime]):
@@ -135,7 +199,7 @@ def _utcnow_postgresql(element: utcnow, compiler: Any, **kw: Any) -> str:
     return "statement_timestamp()"
 
 
-@compiles(utcnow, "mysql")
+@compiles(utcnow, "mysql", "mariadb")
 def _utcnow_mysql(element: utcnow, compiler: Any, **kw: Any) -> str:
     return "(utc_timestamp(6))"
 
@@ -157,7 +221,7 @@ def _new_id_postgresql(element: new_id, compiler: Any, **kw: Any) -> str:
     return "gen_random_uuid()"
 
 
-@compiles(new_id, "mysql")
+@compiles(new_id, "mysql", "mariadb")
 def _new_id_mysql(element: new_id, compiler: Any, **kw: Any) -> str:
     return "(replace(uuid(), '-', ''))"
 
@@ -190,7 +254,7 @@ def _raw_postgresql(element: raw, compiler: Any, **kw: Any) -> str:
     return f"CAST({column} AS text)"
 
 
-@compiles(raw, "mysql")
+@compiles(raw, "mysql", "mariadb")
 def _raw_mysql(element: raw, compiler: Any, **kw: Any) -> str:
     return f"CAST({compiler.process(element.clauses, **kw)} AS char)"
 

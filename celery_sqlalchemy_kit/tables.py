@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from .columns import Id, Instant, JsonText, name_type, new_id, utcnow
+from .columns import Id, Instant, JsonText, name_type, new_id, on_mysql, utcnow
 from .routines import ENDED, UNFINISHED, State
 
 metadata = sa.MetaData()
@@ -20,7 +20,7 @@ def _column(name: str, type_: Any, **kw: Any) -> sa.Column[Any]:
 
 def _text() -> Any:
     """Any letters, also where MySQL's or MariaDB's default is another character set."""
-    return sa.Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql")
+    return on_mysql(sa.Text(), mysql.TEXT(charset="utf8mb4"))
 
 
 def _word(name: str, **kw: Any) -> sa.Column[Any]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.errors import SchemaError
-from celery_sqlalchemy_kit.migrations import hashes
+from celery_sqlalchemy_kit.migrations import hashes, upgrade
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import metadata, routines
 from celery_sqlalchemy_kit.testing import ManualBeat
@@ -169,6 +169,45 @@ def test_upgraded_routines_run_and_keep_the_phase_of_their_last_run(database, en
         since = run.scheduled_for - RAN.replace(tzinfo=UTC)
         assert timedelta(0) == since % timedelta(seconds=15)
     beat.kill()
+
+
+def test_an_upgrade_that_was_cut_short_marks_the_earlier_packages_rows_and_no_others(mariadb):
+    engine = make_engine(mariadb)
+    fill(engine)
+    with engine.begin() as connection:
+        there = {
+            column["name"]: column for column in sa.inspect(connection).get_columns("routines")
+        }
+        upgrade._mysql(connection, there)
+
+    assert "completed the tables" == migrations.migrate(engine)
+
+    with engine.begin() as connection:
+        connection.execute(
+            routines.insert().values(
+                id=UUID(int=4), name="new", task="new", schedule='{"timedelta": 60}'
+            )
+        )
+    assert ["code", "code", "code", None] == [row["origin"] for row in table(engine)]
+    assert migrations.migrate(engine) is None
+    engine.dispose()
+
+
+def test_tables_of_somebodys_own_metadata_are_completed_and_their_rows_stay_as_they_are(engine):
+    routines.create(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            routines.insert().values(name="new", task="new", schedule='{"timedelta": 60}')
+        )
+
+    assert "completed the tables" == migrations.migrate(engine)
+
+    migrations.verify(engine)
+    assert [None] == [row["origin"] for row in table(engine)]
+    change(engine, next_run_at=datetime(2026, 5, 5, tzinfo=UTC))
+    change(engine, schedule='{"timedelta": 30}')
+    assert [None] == [row["next_run_at"] for row in table(engine)]
+    assert migrations.migrate(engine) is None
 
 
 def test_a_bare_insert_works_after_an_upgrade(engine):

@@ -41,21 +41,22 @@ def migrate(engine: Engine) -> str | None:
                 f"the tables are of version {found}, this code works with {CURRENT}: upgrade "
                 "celery-sqlalchemy-kit"
             )
-        upgraded = sa.inspect(connection).has_table("routines")
-        if upgraded:
-            _upgrade(connection)
+        done = "created the tables"
+        if sa.inspect(connection).has_table(routines.name):
+            done = _upgrade(connection)
         metadata.create_all(connection)
         triggers.create(connection)
         connection.execute(schema_version.insert().values(version=CURRENT))
-        return "upgraded the table routines" if upgraded else "created the tables"
+        return done
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection) -> str:
     try:
-        upgrade.from_nine_columns(connection)
+        upgraded = upgrade.from_nine_columns(connection)
     except (DataError, NotSupportedError, IntegrityError) as error:
         told = " ".join(str(error.orig).split())
         raise SchemaError(f"the table routines cannot be upgraded: {told}") from error
+    return "upgraded the table routines" if upgraded else "completed the tables"
 
 
 def verify(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from ..columns import family
 from .owned import OWNED, PLANNED
 
 _VALUES = ", ".join(f"coalesce({column}, '~')" for column in PLANNED + OWNED)
@@ -60,7 +61,7 @@ def create(connection: Connection) -> None:
 
 def stand_in(database: Engine | Connection) -> bool:
     """Whether they take the triggers' place in this database."""
-    if database.dialect.name != "mysql":
+    if family(database.dialect) != "mysql":
         return False
     columns = sa.inspect(database).get_columns("routines")
     return any(column["name"] == "planned_hash" for column in columns)

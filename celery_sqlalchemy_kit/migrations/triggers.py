@@ -14,6 +14,7 @@ from __future__ import annotations
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..columns import family
 from ..routines import ENDED, State
 from . import hashes
 from .owned import OWNED, PLANNED
@@ -37,7 +38,7 @@ def create(connection: Connection) -> None:
     `hashes`.
     """
     try:
-        for statement in statements(connection.dialect.name):
+        for statement in statements(family(connection.dialect)):
             connection.exec_driver_sql(statement)
     except DBAPIError as error:
         cause = error.orig

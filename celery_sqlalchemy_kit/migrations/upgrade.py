@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateColumn, CreateTable
 
+from ..columns import family
 from ..errors import SchemaError
 from ..tables import routines
 
@@ -33,8 +34,11 @@ _MOST_NAMES_SHOWN = 20
 _NAME_LENGTH = 255
 
 
-def from_nine_columns(connection: Connection) -> None:
-    """Upgrade in place.
+def from_nine_columns(connection: Connection) -> bool:
+    """Upgrade in place; False: it is not that table, as none of today's columns was missing.
+
+    Such a table was made by somebody's own metadata, or an upgrade on MySQL or MariaDB was cut
+    short; it may still lack indexes.
 
     Raises:
         SchemaError: the table is another one, or a name stands in it twice: the names are
@@ -48,15 +52,23 @@ def from_nine_columns(connection: Connection) -> None:
             "else; keep it in another schema or database"
         )
     _refuse_duplicates(connection)
-    steps = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
-    steps[connection.dialect.name](connection, there)
-    connection.execute(routines.update().where(routines.c.origin.is_(None)).values(origin="code"))
+    upgrades = bool(_new_columns(there))
+    if upgrades:
+        steps = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
+        steps[family(connection.dialect)](connection, there)
+    _indexes(connection)
+    if family(connection.dialect) == "mysql":
+        connection.exec_driver_sql("ALTER TABLE routines ALTER COLUMN origin SET DEFAULT NULL")
+    elif upgrades:
+        unmarked = routines.c.origin.is_(None)
+        connection.execute(routines.update().where(unmarked).values(origin="code"))
+    return upgrades
 
 
 def _refuse_duplicates(connection: Connection) -> None:
     # MySQL's default collation would take 'a' and 'A' for one name; the upgraded column does not.
     name: Any = sa.column("name", sa.String)
-    if connection.dialect.name == "mysql":
+    if family(connection.dialect) == "mysql":
         name = sa.cast(name, sa.LargeBinary)
     rows: Sequence[Any] = connection.execute(
         sa.select(sa.func.min(sa.column("name")), sa.func.count())
@@ -99,7 +111,6 @@ def _postgresql(connection: Connection, there: dict[str, Any]) -> None:
     changes += _primary_key(connection)
     changes += [f"ADD COLUMN {_ddl(connection, column)}" for column in _new_columns(there)]
     connection.exec_driver_sql(f"ALTER TABLE routines {', '.join(changes)}")
-    _indexes(connection)
 
 
 def _width(column: Any) -> float:
@@ -115,9 +126,11 @@ def _mysql(connection: Connection, there: dict[str, Any]) -> None:
     kept = [column for column in routines.columns if column.name in NINE]
     changes = [f"MODIFY {_ddl(connection, column)}" for column in kept]
     changes += _primary_key(connection)
-    changes += [f"ADD COLUMN {_ddl(connection, column)}" for column in _new_columns(there)]
+    for column in _new_columns(there):
+        # A default marks the rows in the same statement, so that no interruption comes between.
+        marked = " DEFAULT 'code'" if column is routines.c.origin else ""
+        changes.append(f"ADD COLUMN {_ddl(connection, column)}{marked}")
     connection.exec_driver_sql(f"ALTER TABLE routines {', '.join(changes)}")
-    _indexes(connection)
 
 
 def _sqlite(connection: Connection, there: dict[str, Any]) -> None:
@@ -148,7 +161,6 @@ def _sqlite(connection: Connection, there: dict[str, Any]) -> None:
     connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
     for definition in kept:
         connection.exec_driver_sql(definition)
-    _indexes(connection)
 
 
 def _sqlite_definitions(connection: Connection) -> list[str]:
@@ -172,7 +184,7 @@ def _existing_indexes(connection: Connection) -> list[str]:
 
 def _indexes(connection: Connection) -> None:
     there = _existing_indexes(connection)
-    on = " ON routines" if connection.dialect.name == "mysql" else ""
+    on = " ON routines" if family(connection.dialect) == "mysql" else ""
     for name in _OLD_INDEXES:
         if name in there:
             connection.exec_driver_sql(f"DROP INDEX {name}{on}")

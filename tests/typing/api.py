@@ -10,9 +10,9 @@ from pathlib import Path
 
 from celery import Celery
 from celery.schedules import crontab
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typing_extensions import Self, assert_type
 
 from celery_sqlalchemy_kit import (
@@ -24,6 +24,7 @@ from celery_sqlalchemy_kit import (
     resource,
     routine,
 )
+from celery_sqlalchemy_kit.mixins import RoutineMixin, RoutineRunMixin
 
 app = Celery("typed")
 
@@ -149,6 +150,26 @@ class BackupOfDay(ShellTask):
 
 def told(error: CommandError) -> tuple[int | None, str]:
     return error.exit_code, error.output
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class TeamRoutine(RoutineMixin, Base):
+    team: Mapped[str | None] = mapped_column()
+
+
+class TeamRun(RoutineRunMixin, Base):
+    pass
+
+
+def mixed(session: Session) -> None:
+    statement = select(TeamRoutine.team, TeamRoutine.name, TeamRun.state).join(
+        TeamRun, TeamRun.routine_id == TeamRoutine.id
+    )
+    for team, name, state in session.execute(statement).tuples():
+        assert_type((team, name, state), tuple[str | None, str, str])
 
 
 app.register_task(Report())
