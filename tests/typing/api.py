@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from celery import Celery
 from celery.schedules import crontab
@@ -25,6 +26,7 @@ from celery_sqlalchemy_kit import (
     routine,
 )
 from celery_sqlalchemy_kit.mixins import RoutineMixin, RoutineRunMixin
+from celery_sqlalchemy_kit.models import Routine, RoutineRun
 
 app = Celery("typed")
 
@@ -150,6 +152,17 @@ class BackupOfDay(ShellTask):
 
 def told(error: CommandError) -> tuple[int | None, str]:
     return error.exit_code, error.output
+
+
+def mapped(session: Session) -> None:
+    session.add(Routine(name="a", task="report", schedule={"timedelta": 15}))
+    found = session.execute(
+        select(Routine).where(Routine.active, Routine.error.is_(None))
+    ).scalar_one()
+    assert_type(found.id, UUID)
+    assert_type(found.next_run_at, datetime | None)
+    assert_type(found.runs, list[RoutineRun])
+    assert_type([run.started_at for run in found.runs], list[datetime | None])
 
 
 class Base(DeclarativeBase):
