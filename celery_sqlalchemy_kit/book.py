@@ -78,7 +78,7 @@ class Book:
             asked_at = self._clock.monotonic()
             try:
                 if self._ledger is None:
-                    self._ledger = Ledger.at(self._url)
+                    self._ledger = Ledger.at(self._url, self.settings.scheduler_db_schema)
                 answer = question(self._ledger)
             except (SQLAlchemyError, ImportError, OSError) as error:
                 self._fail(error, asked_at)

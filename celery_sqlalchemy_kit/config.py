@@ -76,6 +76,19 @@ def _name(value: Any) -> str:
     return value
 
 
+def _schema(value: Any) -> str:
+    if not isinstance(value, str) or not _SCHEMA.fullmatch(value):
+        raise Unreadable(
+            "a name of up to 63 letters (a to z), digits, _ and -, that begins with a letter or _, "
+            "and not with pg_"
+        )
+    return value
+
+
+#: What needs no escape, quoted as an identifier or as a string.
+_SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_-]{0,62}")
+
+
 def _patterns(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -118,6 +131,9 @@ class Settings:
 
     #: Where ``routines`` lives; a synchronous SQLAlchemy URL. Required by the scheduler.
     scheduler_db_uri: URL | None = _setting(database_url, default=None)
+    #: PostgreSQL: the schema in which the tables are, case-sensitive; None for where the server
+    #: looks for tables by itself.
+    scheduler_db_schema: str | None = _setting(_schema)
     #: The database of `AsyncTask.session`; an asynchronous SQLAlchemy URL. None: the same as above.
     worker_async_db_uri: URL | None = _setting(async_database_url)
     #: What its engine is made with, beside or in place of what `sessions` chooses.
@@ -202,9 +218,21 @@ class Settings:
                 shown = repr(shown_url(value) if setting.name.endswith("_uri") else value)
                 shown = "…" if setting.metadata["secret"] else shown
                 faults.append(f"{where} = {shown}: allowed is {allowed}")
+        faults += _schema_faults(values)
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+
+def _schema_faults(values: Mapping[str, Any]) -> list[str]:
+    schema, url = values.get("scheduler_db_schema"), values.get("scheduler_db_uri")
+    if schema is None or url is None or url.get_backend_name() == "postgresql":
+        return []
+    fault = (
+        f"scheduler_db_schema = {schema!r}: allowed with PostgreSQL only. A schema of MySQL or "
+        "MariaDB is a database, which scheduler_db_uri names; SQLite has none"
+    )
+    return [fault]
 
 
 MISSING_URL = (

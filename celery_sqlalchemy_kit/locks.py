@@ -21,7 +21,7 @@ LONGEST, STEP = 3600, 10
 
 @contextmanager
 def alone(engine: Engine, name: str) -> Iterator[Connection]:
-    """A transaction during which nobody else holds *name* in this database.
+    """A transaction during which nobody else holds *name* in this database or schema.
 
     An advisory lock on PostgreSQL, ``GET_LOCK`` on MySQL and MariaDB (released after the
     COMMIT), and on SQLite the transaction itself, which begins IMMEDIATE.
@@ -35,8 +35,8 @@ def alone(engine: Engine, name: str) -> Iterator[Connection]:
         try:
             with connection.begin():
                 if connection.dialect.name == "postgresql":
-                    key = zlib.crc32(name.encode())
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+                    lock = sa.func.pg_advisory_xact_lock(*_key(name))
+                    connection.execute(sa.select(lock))
                 yield connection
         finally:
             if connection.dialect.name == "mysql" and not connection.invalidated:
@@ -58,7 +58,7 @@ def alone_at_once(engine: Engine, name: str) -> Iterator[Connection | None]:
         try:
             with connection.begin():
                 if dialect == "postgresql":
-                    lock = sa.select(sa.func.pg_try_advisory_xact_lock(zlib.crc32(name.encode())))
+                    lock = sa.select(sa.func.pg_try_advisory_xact_lock(*_key(name)))
                     held = connection.execute(lock).scalar() is True
                 yield connection if held else None
         finally:
@@ -74,6 +74,12 @@ def _get(connection: Connection, name: str) -> None:
                 return
         logger.info("routines: another process is busy with %r, waiting for it", name)
     raise SchemaError(f"another process has been busy with {name!r} for {LONGEST} s")
+
+
+def _key(name: str) -> tuple[int, sa.ColumnElement[int]]:
+    # PostgreSQL's locks are one for all schemas of a database. None that exists yet is one, too.
+    schema = sa.func.coalesce(sa.func.current_schema(), "")
+    return zlib.crc32(name.encode()) >> 1, sa.func.hashtext(schema)
 
 
 def _short(name: str) -> str:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -51,8 +52,8 @@ class Running:
             raise SettingsError(["scheduler_db_uri is missing"])
         self._app, self._settings, self._timezone = app, settings, zone_name(app)
         self._plan: Plan | None = None
-        self.engine = engine_for(
-            url,
+        engine = partial(engine_for, url, schema=settings.scheduler_db_schema)
+        self.engine = engine(
             "scheduler",
             lock_seconds=LOCK_SECONDS,
             # A claim of very many runs takes its time on any server.
@@ -69,19 +70,14 @@ class Running:
         )
         #: On a connection of its own: a stop may leave the other one in any state.
         self.farewell_store = Store(
-            engine_for(
-                url,
-                "farewell",
-                lock_seconds=LOCK_SECONDS,
-                statement_timeout=FAREWELL_SECONDS,
-            ),
+            engine("farewell", lock_seconds=LOCK_SECONDS, statement_timeout=FAREWELL_SECONDS),
             me,
             clock=clock,
         )
-        self.migrating_engine = engine_for(url, "migrations", statement_timeout=MIGRATION_TIMEOUT)
+        self.migrating_engine = engine("migrations", statement_timeout=MIGRATION_TIMEOUT)
         self.wakeups: Wakeups = wakeups_for(
             self.engine,
-            engine_for(url, "listener", statement_timeout=ANSWER_SECONDS),
+            engine("listener", statement_timeout=ANSWER_SECONDS),
             notify=settings.scheduler_notify,
         )
         self.publisher = Publisher(

@@ -84,7 +84,7 @@ class ManualBeat:
         self.clock = clock
         self.declared = list(declared)
         self.known_tasks = list(known_tasks)
-        self.engine = make_engine(url)
+        self.engine = make_engine(url, schema=self.settings.scheduler_db_schema)
         me = Presence(uuid4(), self.settings.scheduler_namespace, "test", 0)
         self.store = Store(
             self.engine,

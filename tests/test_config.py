@@ -36,6 +36,7 @@ def faults(environ=None, /, *, scheduler=False, **conf) -> tuple[str, ...]:
 def test_the_defaults():
     expected = {
         "scheduler_db_uri": None,
+        "scheduler_db_schema": None,
         "scheduler_max_interval": 300.0,
         "scheduler_sync_every": 180.0,
         "celery_max_retry": 3,
@@ -62,6 +63,7 @@ def test_the_defaults():
 #: Of every setting: what may be written, and what it comes to.
 WRITTEN = {
     "scheduler_db_uri": ("sqlite:///a.db", make_url("sqlite:///a.db")),
+    "scheduler_db_schema": ("My-jobs_1", "My-jobs_1"),
     "scheduler_max_interval": ("7.5", 7.5),
     "scheduler_sync_every": ("60", 60.0),
     "celery_max_retry": ("0", 0),
@@ -228,6 +230,13 @@ SECONDS = "seconds from 0.01 to 3.1536e+07"
         ("scheduler_db_uri", "sqlite+aiosqlite:///a.db", "aiosqlite is asynchronous"),
         ("scheduler_db_uri", "mysql+aiomysql://host/db", "aiomysql is asynchronous"),
         ("scheduler_db_uri", "mariadb+asyncmy://host/db", "asyncmy is asynchronous"),
+        ("scheduler_db_schema", 5, "5: allowed is a name of up to 63 letters (a to z), digits, _ and -, that begins with a letter or _, and not with pg_"),
+        ("scheduler_db_schema", "x" * 64, "allowed is a name of up to 63 letters"),
+        ("scheduler_db_schema", "pg_catalog", "'pg_catalog': allowed is a name"),
+        ("scheduler_db_schema", "$user", "'$user': allowed is a name"),
+        ("scheduler_db_schema", 'a", "b', "allowed is a name"),
+        ("scheduler_db_schema", "a, b", "'a, b': allowed is a name"),
+        ("scheduler_db_schema", "a\n", "'a\\n': allowed is a name"),
         ("worker_async_db_uri", "routines.db", "'…': allowed is an asynchronous SQLAlchemy URL such as postgresql+asyncpg://"),
         ("worker_async_db_uri", "nosql+driver://host/db", "'nosql+driver://host/db': allowed is an asynchronous SQLAlchemy URL"),
         ("worker_async_db_uri", "postgresql+psycopg2://u:hunter2@host/db", "'postgresql+psycopg2://u:***@host/db': allowed is an asynchronous"),
@@ -295,6 +304,17 @@ def test_a_wrong_database_is_not_called_missing():
 
 def test_a_worker_needs_no_database():
     assert load().scheduler_db_uri is None
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a.db", "mysql+pymysql://host/db", "mariadb://host/db"])
+def test_a_schema_is_refused_where_there_are_none(url):
+    (fault,) = faults(scheduler_db_uri=url, scheduler_db_schema="jobs")
+
+    assert "scheduler_db_schema = 'jobs': allowed with PostgreSQL only" in fault
+    assert (
+        "jobs"
+        == load(scheduler_db_uri="postgresql://h/d", scheduler_db_schema="jobs").scheduler_db_schema
+    )
 
 
 # -- URLs -------------------------------------------------------------------------------------

@@ -306,7 +306,7 @@ def test_tables_that_are_missing_are_told(database):
     engine = make_engine(database)
     engine.connect().close()  # so that there is a file
     engine.dispose()
-    answer = stored.ask(stored.engine_to_look(database, 5), "", BOUNDS)
+    answer = stored.ask(stored.engine_to_look(database, None, 5), "", BOUNDS)
 
     assert not answer.away
     assert "the table routine_schedulers is missing" in answer.words
@@ -315,7 +315,7 @@ def test_tables_that_are_missing_are_told(database):
 def test_tables_that_are_not_ours_are_told(engine, database):
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE routine_schedulers RENAME COLUMN seen_at TO seen")
-    answer = stored.ask(stored.engine_to_look(database, 5), "", BOUNDS)
+    answer = stored.ask(stored.engine_to_look(database, None, 5), "", BOUNDS)
 
     assert not answer.away
     assert answer.words.startswith("the tables cannot be read: ")
@@ -325,7 +325,7 @@ def test_tables_that_are_not_ours_are_told(engine, database):
 
 def test_a_database_that_is_not_there_is_away(database):
     url = database.set(database=f"{database.database}_gone")
-    answer = stored.ask(stored.engine_to_look(url, 5), "", BOUNDS)
+    answer = stored.ask(stored.engine_to_look(url, None, 5), "", BOUNDS)
 
     assert answer.away
     assert answer.words.startswith("the database cannot be reached: ")
@@ -338,7 +338,7 @@ def test_a_file_of_sqlite_is_found_whatever_its_name_and_never_made(tmp_path, mo
     for path in (name, str(tmp_path / name)):
         url = sa.engine.URL.create("sqlite", database=path)
         (tmp_path / name).unlink(missing_ok=True)
-        answer = stored.ask(stored.engine_to_look(url, 5), "", BOUNDS)
+        answer = stored.ask(stored.engine_to_look(url, None, 5), "", BOUNDS)
 
         assert (
             Unanswered("the database cannot be reached: unable to open database file", away=True)
@@ -349,4 +349,4 @@ def test_a_file_of_sqlite_is_found_whatever_its_name_and_never_made(tmp_path, mo
         engine = make_engine(url)
         migrations.migrate(engine)
         engine.dispose()
-        assert isinstance(stored.ask(stored.engine_to_look(url, 5), "", BOUNDS), Seen)
+        assert isinstance(stored.ask(stored.engine_to_look(url, None, 5), "", BOUNDS), Seen)

@@ -388,7 +388,7 @@ def test_a_run_that_still_goes_on_when_the_database_is_back_is_running(task, run
 
 
 def test_a_soft_time_limit_while_the_end_is_recorded_does_not_lose_it(task, runs):
-    run_id, engine = runs.store(), engine_for(runs.url, "ledger")
+    run_id, engine = runs.store(), engine_for(runs.url, "ledger", schema=None)
 
     def too_late(*_):
         sa.event.remove(engine, "before_cursor_execute", too_late)

@@ -670,7 +670,7 @@ def test_a_deadlock_ends_by_another_try(database, engine, store_run, stored):
 
 
 def test_the_ledger_at_a_url_is_on_the_ledgers_own_connection(sqlite):
-    first, second = Ledger.at(sqlite), Ledger.at(sqlite)
+    first, second = Ledger.at(sqlite, None), Ledger.at(sqlite, None)
 
     assert first._engine is second._engine
     assert first._engine.url == sqlite

@@ -195,7 +195,7 @@ def test_no_server_is_given_more_than_the_longest_time(engine):
 
 
 def test_the_ledger_gives_up_soon_enough_for_the_task_that_waits(server):
-    engine = engine_for(server, "ledger")
+    engine = engine_for(server, "ledger", schema=None)
 
     assert LEDGER_TIMEOUT == watchdog._deadlines[engine].seconds < STATEMENT_TIMEOUT
 

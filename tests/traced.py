@@ -44,7 +44,7 @@ class Runs:
             connection.execute(sa.update(tables.runs).values(values))
 
     def go_away(self):
-        engine_for(self.url, "ledger").dispose()
+        engine_for(self.url, "ledger", schema=None).dispose()
         self.engine.dispose()
         self._disk.rename(self._disk.with_suffix(".away"))
 
@@ -60,7 +60,7 @@ class Runs:
     def close(self):
         if not self._disk.exists():
             self.come_back()
-        engine_for(self.url, "ledger").dispose()
+        engine_for(self.url, "ledger", schema=None).dispose()
         self.engine.dispose()
 
 

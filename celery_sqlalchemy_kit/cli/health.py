@@ -106,7 +106,7 @@ def _database(app: Any) -> tuple[Settings, Engine]:
     try:
         settings = Settings.load(app.conf, scheduler=True)
         url = cast(URL, settings.scheduler_db_uri)  # a scheduler's settings have one
-        return settings, stored.engine_to_look(url, PATIENCE)
+        return settings, stored.engine_to_look(url, settings.scheduler_db_schema, PATIENCE)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     except (ImportError, ArgumentError) as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError
+from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError, ProgrammingError
+from sqlalchemy.schema import CreateSchema
 
 from ..errors import SchemaError
 from ..locks import alone
@@ -30,9 +31,11 @@ def migrate(engine: Engine) -> str | None:
 
     Raises:
         SchemaError: ``routines`` is neither ours nor the earlier package's, holds a name twice,
-            or is newer than this code. Nothing has been changed.
+            or is newer than this code; or its schema is not there and cannot be made. Nothing has
+            been changed.
     """
     with alone(engine, "routines schema") as connection:
+        _create_schema(connection)
         found = _version(connection)
         if found == CURRENT:
             return None
@@ -48,6 +51,21 @@ def migrate(engine: Engine) -> str | None:
         triggers.create(connection)
         connection.execute(schema_version.insert().values(version=CURRENT))
         return done
+
+
+def _create_schema(connection: Connection) -> None:
+    """The one that the engine was made for, unless it is there, as others may have made it."""
+    schema = connection.get_execution_options().get("schema")
+    if schema is None:
+        return
+    there = sa.select(sa.func.to_regnamespace(f'"{schema}"').is_not(None))
+    if connection.execute(there).scalar():
+        return
+    try:
+        connection.execute(CreateSchema(schema))
+    except ProgrammingError as error:
+        told = " ".join(str(error.orig).split())
+        raise SchemaError(f"there is no schema {schema}, and none can be made: {told}") from error
 
 
 def _upgrade(connection: Connection) -> str:

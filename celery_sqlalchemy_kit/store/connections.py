@@ -7,6 +7,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,32 +27,35 @@ LEDGER_TIMEOUT = 10
 THREADS = 5
 #: Seconds that the migration of a large table may take.
 MIGRATION_TIMEOUT = 3600
+#: PostgreSQL: by which either side notices within 25 s that the other is gone without a word.
+_KEEPALIVES = {"idle": 10, "interval": 5, "count": 3}
 
-_engines: dict[tuple[int, URL, str], Engine] = {}
+_engines: dict[tuple[int, URL, str | None, str], Engine] = {}
 _lock = threading.Lock()
 
 
-def engine_for(url: URL, purpose: str, **seconds: float) -> Engine:
+def engine_for(url: URL, purpose: str, *, schema: str | None, **seconds: float) -> Engine:
     """The engine of this process for *url*.
 
     Keyed by process, as a connection must not be shared across a fork; an engine inherited from
     the parent is kept but never used, so that nothing closes the parent's sockets. *purpose*
-    keeps the connections of, say, the scheduler and the ledger apart; *seconds*: see
+    keeps the connections of, say, the scheduler and the ledger apart; *schema* and *seconds*: see
     `make_engine`.
     """
     if purpose == "ledger":
         seconds = {"statement_timeout": LEDGER_TIMEOUT, **seconds}
     pool_size = THREADS if purpose == "client" else 1
-    key = (os.getpid(), url, purpose)
+    key = (os.getpid(), url, schema, purpose)
     with _lock:
         if key not in _engines:
-            _engines[key] = make_engine(url, pool_size=pool_size, **seconds)
+            _engines[key] = make_engine(url, schema=schema, pool_size=pool_size, **seconds)
         return _engines[key]
 
 
 def make_engine(
     url: URL,
     *,
+    schema: str | None = None,
     lock_seconds: float = STATEMENT_TIMEOUT,
     statement_timeout: float = STATEMENT_TIMEOUT,
     longest_timeout: float | None = None,
@@ -59,6 +63,8 @@ def make_engine(
 ) -> Engine:
     """An engine of its own, with one connection, or *pool_size* of them.
 
+    *schema*: PostgreSQL's, in which alone tables are looked for and made: one that lacks a table
+    must not find it elsewhere. The execution option ``schema`` tells it.
     *lock_seconds*: how long SQLite waits for a lock, which it does in C, deaf to signals.
     *statement_timeout*: seconds after which a statement that other servers have not answered is
     given up, with its connection; where *longest_timeout* is more, they adapt to a slow server.
@@ -88,10 +94,11 @@ def make_engine(
     options["connect_args"] = _connect_args(url, longest_timeout or statement_timeout)
     if backend == "mysql":
         options["isolation_level"] = "READ COMMITTED"
-    engine = sa.create_engine(url, **options)
-    watch(engine, statement_timeout, longest_timeout)
+    engine = sa.create_engine(url, execution_options={"schema": schema}, **options)
     if backend == "postgresql":
-        sa.event.listen(engine, "connect", _postgresql_notices_that_we_are_gone)
+        # Before SQLAlchemy asks for the schema that the tables are in.
+        sa.event.listen(engine, "connect", _postgresql_session(schema), insert=True)
+    watch(engine, statement_timeout, longest_timeout)
     if engine.dialect.driver == "pymysql" and "read_timeout" not in url.query:
         sa.event.listen(engine, "connect", _pymysql_is_watched, insert=True)
     return engine
@@ -107,19 +114,27 @@ def _connect_args(url: URL, statement_timeout: float) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
         wanted["application_name"] = "celery-sqlalchemy-kit"
         # A server that is gone without a word is noticed, by who listens as well.
-        wanted |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+        wanted |= {f"keepalives_{name}": value for name, value in _KEEPALIVES.items()}
         wanted["tcp_user_timeout"] = 1000 * STATEMENT_TIMEOUT
     return {key: value for key, value in wanted.items() if key not in url.query}
 
 
-def _postgresql_notices_that_we_are_gone(connection: Any, record: Any) -> None:
-    """Within 25 s, if our machine vanishes: what it had locked would stay so for two hours."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"
-            " SET tcp_keepalives_count = 3"
-        )
-    connection.commit()
+def _postgresql_session(schema: str | None) -> Callable[[Any, Any], None]:
+    """What is set for a session, in one round trip.
+
+    That the server notices within 25 s if our machine vanishes: what it had locked would stay so
+    for two hours. And where it looks for tables.
+    """
+    settings = [f"tcp_keepalives_{name} = {value}" for name, value in _KEEPALIVES.items()]
+    if schema is not None:
+        settings.append(f'search_path = "{schema}"')
+
+    def set_up(connection: Any, record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("; ".join(f"SET {setting}" for setting in settings))
+        connection.commit()
+
+    return set_up
 
 
 def _pymysql_is_watched(connection: Any, record: Any) -> None:

@@ -21,7 +21,7 @@ from .present import now_of
 
 MISSING = (
     f"the table {schedulers.name} is missing: no scheduler has been started yet, or "
-    "scheduler_db_uri names another database"
+    "scheduler_db_uri names another database, or scheduler_db_schema another schema"
 )
 
 
@@ -33,14 +33,14 @@ class Unanswered:
     away: bool
 
 
-def engine_to_look(url: URL, seconds: float) -> Engine:
+def engine_to_look(url: URL, schema: str | None, seconds: float) -> Engine:
     """An engine of its own that makes no file, and whose statements take at most *seconds*."""
     file = url.database if url.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and "uri" not in url.query:
         # SQLite would make the file that it does not find.
         url = url.set(database=f"file:{quote(file)}")
         url = url.update_query_dict({"mode": "rw", "uri": "true"})
-    return make_engine(url, lock_seconds=seconds, statement_timeout=seconds)
+    return make_engine(url, schema=schema, lock_seconds=seconds, statement_timeout=seconds)
 
 
 def ask(engine: Engine, namespace: str, bounds: Bounds) -> Seen | Unanswered:

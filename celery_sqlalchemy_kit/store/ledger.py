@@ -65,9 +65,9 @@ class Ledger:
         self._clock = clock
 
     @classmethod
-    def at(cls, url: URL) -> Ledger:
+    def at(cls, url: URL, schema: str | None) -> Ledger:
         """The ledger at *url*, on this process's own connection; not to be kept across a fork."""
-        return cls(engine_for(url, "ledger"))
+        return cls(engine_for(url, "ledger", schema=schema))
 
     def begin(
         self,
