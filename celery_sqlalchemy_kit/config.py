@@ -76,7 +76,8 @@ def _name(value: Any) -> str:
     return value
 
 
-def _schema(value: Any) -> str:
+def schema_name(value: Any) -> str:
+    """*value*, if it may name a schema of PostgreSQL."""
     if not isinstance(value, str) or not _SCHEMA.fullmatch(value):
         raise Unreadable(
             "a name of up to 63 letters (a to z), digits, _ and -, that begins with a letter or _, "
@@ -133,7 +134,7 @@ class Settings:
     scheduler_db_uri: URL | None = _setting(database_url, default=None)
     #: PostgreSQL: the schema in which the tables are, case-sensitive; None for where the server
     #: looks for tables by itself.
-    scheduler_db_schema: str | None = _setting(_schema)
+    scheduler_db_schema: str | None = _setting(schema_name)
     #: The database of `AsyncTask.session`; an asynchronous SQLAlchemy URL. None: the same as above.
     worker_async_db_uri: URL | None = _setting(async_database_url)
     #: What its engine is made with, beside or in place of what `sessions` chooses.

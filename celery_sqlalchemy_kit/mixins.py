@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from . import tables
-from .columns import Id, Instant, JsonText, MappedId, MappedInstant, MappedJson, new_id
+from .columns import Id, Instant, JsonText, MappedId, MappedInstant, MappedJson, new_id, on_mysql
 from .errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -72,18 +73,28 @@ def _is_of(table: sa.Table, item: Any) -> bool:
 
 
 def _column(column: sa.Column[Any]) -> sa.Column[Any]:
-    default: Any = column.server_default
+    default = getattr(column.server_default, "arg", None)
+    empty = isinstance(default, str) and not default
     made: sa.Column[Any] = sa.Column(
         column.name,
-        _MAPPED.get(type(column.type), lambda: column.type)(),
+        _type(column.type),
         primary_key=column.primary_key,
         nullable=column.nullable,
         autoincrement=column.autoincrement,
-        server_default=getattr(default, "arg", None),
+        # As text, for Alembic takes an empty string for another default than the database's.
+        server_default=sa.text("''") if empty else default,
         # Not every database tells which id it has made.
-        default=uuid4 if isinstance(getattr(default, "arg", None), new_id) else None,
+        default=uuid4 if isinstance(default, new_id) else None,
     )
     return made
+
+
+def _type(type_: Any) -> Any:
+    if type(type_) in _MAPPED:
+        return _MAPPED[type(type_)]()
+    # What FLOAT(53) comes to, and what Alembic finds.
+    exact = isinstance(type_, sa.Float)
+    return on_mysql(type_, mysql.DOUBLE(asdecimal=False)) if exact else type_
 
 
 def _indexes(table: sa.Table) -> Iterator[sa.Index]:

@@ -16,6 +16,7 @@ from celery_sqlalchemy_kit.cli import health
 from celery_sqlalchemy_kit.config import Settings
 from celery_sqlalchemy_kit.errors import SchemaError
 from celery_sqlalchemy_kit.locks import alone_at_once
+from celery_sqlalchemy_kit.migrations import versions
 from celery_sqlalchemy_kit.mixins import RoutineMixin
 from celery_sqlalchemy_kit.models import Routine
 from celery_sqlalchemy_kit.routines import Declared
@@ -143,7 +144,7 @@ def test_two_schemas_of_a_database_know_nothing_of_each_other(postgresql, clock)
     one.start()
     two.start()
 
-    assert ["a"] == [run.task for run in one.advance(61)]
+    assert ["a"] == [run.task for run in one.advance(90)]
     assert ["b"] == [run.task for run in two.run()]
     two.declared.clear()
     two.declared.append(Declared("other", "c", parse(60)))
@@ -161,7 +162,7 @@ def test_two_schemas_of_a_database_know_nothing_of_each_other(postgresql, clock)
 
 def test_only_one_of_those_who_make_a_schema_at_once_does_so(in_schema):
     with alone_at_once(in_schema(SCHEMA), "routines schema") as first:
-        migrations._create_schema(first)
+        versions.create_schema(first, SCHEMA)
         with alone_at_once(in_schema(SCHEMA), "routines schema") as second:
             assert second is None
 
@@ -197,7 +198,7 @@ def test_models_find_the_schema_by_translation_or_by_their_own(postgresql, peopl
         postgresql, clock, [Declared("a", "a", parse(60))], scheduler_db_schema=SCHEMA
     )
     beat.start()
-    (run,) = beat.advance(61)
+    (run,) = beat.advance(90)
     beat.stop()
 
     class Own(RoutineMixin, registry(metadata=sa.MetaData(schema=SCHEMA)).generate_base()):

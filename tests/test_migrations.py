@@ -8,11 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from definitions import Environment, apply, made
+from sqlalchemy.orm import registry
 
 from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.errors import SchemaError
-from celery_sqlalchemy_kit.migrations import hashes, upgrade
+from celery_sqlalchemy_kit.migrations import earlier, hashes
+from celery_sqlalchemy_kit.mixins import RoutineMixin, RoutineRunMixin
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import metadata, routines
 from celery_sqlalchemy_kit.testing import ManualBeat
@@ -178,7 +184,7 @@ def test_an_upgrade_that_was_cut_short_marks_the_earlier_packages_rows_and_no_ot
         there = {
             column["name"]: column for column in sa.inspect(connection).get_columns("routines")
         }
-        upgrade._mysql(connection, there)
+        earlier._mysql(connection, there)
 
     assert "completed the tables" == migrations.migrate(engine)
 
@@ -386,3 +392,276 @@ def test_an_alert_is_no_edit_where_there_are_no_triggers(mariadb):
     change(engine, description="corrected")
     assert 1 == edited()
     engine.dispose()
+
+
+# -- by Alembic and by text -------------------------------------------------------------------
+
+MIGRATION = """
+from alembic import op
+
+from celery_sqlalchemy_kit import migrations
+
+revision, down_revision = "1", None
+
+
+def upgrade():
+    migrations.upgrade(op, version=1)
+
+
+def downgrade():
+    migrations.downgrade(op, version=0)
+"""
+HOOKS = {
+    "include_object": migrations.include_object,
+    "render_item": migrations.render_item,
+    "compare_type": True,
+    # Alembic of SQLAlchemy 1.4's time takes any function for a string.
+    "compare_server_default": not sa.__version__.startswith("1."),
+}
+
+
+def operations(connection, **options):
+    return Operations(MigrationContext.configure(connection, opts=options))
+
+
+def test_what_alembic_and_the_script_make_is_what_migrate_makes(engine, tmp_path):
+    alembic = Environment(tmp_path, engine, MIGRATION)
+    ways = {}
+
+    alembic.upgrade()
+    ways["alembic upgrade head"] = made(engine)
+    alembic.downgrade()
+    assert set() == made(engine)
+
+    apply(engine, alembic.upgrade_script())
+    ways["alembic upgrade head --sql"] = made(engine)
+    apply(engine, alembic.downgrade_script())
+    assert set() == made(engine)
+
+    apply(engine, migrations.sql(engine.url))
+    ways["sql()"] = made(engine)
+    with engine.begin() as connection:
+        migrations.downgrade(operations(connection), version=0)
+    assert set() == made(engine)
+
+    migrations.migrate(engine)
+    expected = made(engine)
+    assert expected
+    for way, found in ways.items():
+        assert (way, set()) == (way, expected ^ found)
+
+
+@pytest.mark.parametrize("name", ["mysql", "mariadb"])
+def test_mysql_and_mariadb_have_one_script(name):
+    assert migrations.sql("mysql+pymysql://user:hunter2@host/d") == migrations.sql(name)
+
+
+def test_an_alembic_upgrade_keeps_the_earlier_packages_rows_and_is_done_once(engine, tmp_path):
+    fill(engine)
+
+    Environment(tmp_path, engine, MIGRATION).upgrade()
+
+    assert ["code"] * 3 == [row["origin"] for row in table(engine)]
+    assert migrations.migrate(engine) is None
+    before = made(engine)
+    with engine.begin() as connection:
+        migrations.upgrade(operations(connection))
+    assert before == made(engine)
+
+
+def test_an_upgrade_on_sqlite_does_not_delete_what_refers_to_the_table(sqlite):
+    engine = make_engine(sqlite)
+    fill(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+        with pytest.raises(SchemaError, match="foreign_keys"):
+            migrations.upgrade(operations(connection))
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        connection.exec_driver_sql("BEGIN")
+    assert 9 == len(columns(engine))
+    engine.dispose()
+
+
+def test_mariadb_may_go_by_its_own_name(mariadb):
+    engine = sa.create_engine(mariadb.set(drivername="mariadb+pymysql"), future=True)
+    with engine.begin() as connection:
+        migrations.upgrade(operations(connection), version=1)
+    engine.dispose()
+
+    kits = make_engine(mariadb)
+    assert migrations.migrate(kits) is None
+    found = made(kits)
+    with kits.begin() as connection:
+        metadata.drop_all(connection)
+    migrations.migrate(kits)
+    assert set() == found ^ made(kits)
+    kits.dispose()
+
+
+def test_a_schema_is_made_and_what_comes_after_is_not_in_it(postgresql, tmp_path):
+    engine = make_engine(postgresql)
+    migration = MIGRATION.replace("version=", "schema='My-jobs', version=")
+    alembic = Environment(tmp_path, engine, migration)
+    ways = {}
+
+    def tables(schema):
+        return sa.inspect(engine).get_table_names(schema)
+
+    alembic.upgrade()
+    ways["online"] = made(engine, "My-jobs")
+    assert ["alembic_version"] == tables("public")
+    alembic.downgrade()
+    assert [] == tables("My-jobs")
+
+    apply(engine, alembic.upgrade_script())
+    ways["offline"] = made(engine, "My-jobs")
+    assert ["alembic_version"] == tables("public")
+    apply(engine, alembic.downgrade_script())
+    assert [] == tables("My-jobs")
+
+    apply(engine, migrations.sql("postgresql", schema="My-jobs"))
+    ways["sql()"] = made(engine, "My-jobs")
+    with engine.begin() as connection:
+        migrations.downgrade(operations(connection), version=0, schema="My-jobs")
+        assert '"$user", public' == connection.exec_driver_sql("SHOW search_path").scalar()
+    assert [] == tables("My-jobs")
+
+    in_schema = make_engine(postgresql, schema="My-jobs")
+    migrations.migrate(in_schema)
+    expected = made(engine, "My-jobs")
+    assert expected
+    for way, found in ways.items():
+        assert (way, set()) == (way, expected ^ found)
+    engine.dispose()
+    in_schema.dispose()
+
+
+def own_base():
+    base = registry().generate_base()
+
+    class Routine(RoutineMixin, base):
+        team = sa.Column(sa.String(40))
+
+    class RoutineRun(RoutineRunMixin, base):
+        pass
+
+    return base
+
+
+def proposed(engine, target, **options):
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={**HOOKS, **options})
+        return compare_metadata(context, target)
+
+
+def test_autogenerate_leaves_the_tables_alone(engine):
+    migrations.migrate(engine)
+    theirs = sa.MetaData()
+    sa.Table("theirs", theirs, sa.Column("id", sa.Integer, primary_key=True))
+
+    assert ["add_table"] == [change[0] for change in proposed(engine, theirs)]
+    assert {"add_table", "remove_table", "remove_index"} == {
+        change[0] for change in proposed(engine, theirs, include_object=None)
+    }
+
+    def mine(*args):
+        return migrations.include_object(*args) and args[1] != "theirs"
+
+    assert [] == proposed(engine, theirs, include_object=mine)
+    assert [] == proposed(engine, sa.MetaData())
+
+
+def test_autogenerate_finds_in_a_base_with_the_mixins_what_there_is(engine):
+    migrations.migrate(engine)
+
+    options = {}
+    if engine.dialect.name == "mysql":
+        # Alembic reads no default there that is worked out, and takes 1 for another than true.
+        options["compare_server_default"] = False
+    (added,) = proposed(engine, own_base().metadata, **options)
+
+    assert ("add_column", "team") == (added[0], added[3].name)
+
+
+def test_autogenerate_leaves_the_triggers_stand_in_alone(mariadb):
+    engine = make_engine(mariadb)
+    migrations.migrate(engine)
+    with engine.begin() as connection:
+        hashes.create(connection)
+
+    found = proposed(engine, own_base().metadata, compare_server_default=False)
+
+    assert ["add_column"] == [change[0] for change in found]
+    engine.dispose()
+
+
+def test_a_base_with_the_mixins_is_made_by_migrations_that_alembic_writes(engine, tmp_path):
+    ours = own_base().metadata
+    alembic = Environment(tmp_path, engine, target_metadata=ours, **HOOKS)
+    written = alembic.autogenerate()
+    own = "without=('routines', 'routine_runs'))"
+    begin = "# ### commands auto generated by Alembic - please adjust! ###\n"
+    up, down = written.read_text().split("def downgrade()")
+    up = up.replace("# ### end", f"migrations.upgrade(op, version=1, {own}\n    # ### end")
+    down = down.replace(begin, f"{begin}    migrations.downgrade(op, version=0, {own}\n")
+    imported = "from celery_sqlalchemy_kit import migrations\n"
+    written.write_text(f"{imported}{up}def downgrade(){down}")
+
+    alembic.upgrade()
+    online = made(engine)
+    assert [] == proposed(engine, ours, compare_server_default=False)
+    assert migrations.migrate(engine) is None
+    alembic.downgrade()
+    assert set() == made(engine)
+
+    apply(engine, alembic.upgrade_script())
+    assert set() == online ^ made(engine)
+    apply(engine, alembic.downgrade_script())
+    assert set() == made(engine)
+
+    ours.create_all(engine)
+    migrations.migrate(engine)
+    expected = made(engine)
+    if engine.dialect.name == "sqlite":  # which keeps the very text
+        online, expected = ({name for name, *_ in found} for found in (online, expected))
+    assert set() == expected ^ online
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"version": 2}, "version = 2: allowed is 1"),
+        ({"version": 0}, "version = 0: allowed is 1"),
+        ({"schema": "jobs"}, "schema = 'jobs': allowed with PostgreSQL only"),
+        ({"schema": "pg_jobs"}, "schema = 'pg_jobs': allowed is a name"),
+        ({"without": ["teams"]}, "without = .'teams'.: allowed are names out of .*routines"),
+        ({"without": "routines"}, "without = 'routines': allowed are names"),
+    ],
+)
+def test_what_alembic_may_not_ask_for(arguments, says):
+    context = MigrationContext.configure(dialect_name="sqlite", opts={"as_sql": True})
+
+    with pytest.raises(SchemaError, match=says):
+        migrations.upgrade(Operations(context), **arguments)
+    with pytest.raises(SchemaError, match="version = 1: allowed is 0"):
+        migrations.downgrade(Operations(context), version=1)
+
+
+@pytest.mark.parametrize(
+    ("database", "says"),
+    [
+        ("oracle", "'oracle': allowed is one of postgresql, mysql, mariadb, sqlite, or a synch"),
+        ("oracle://user:hunter2@host/d", r"'oracle://user:\*\*\*@host/d': allowed is one of"),
+        ("user:hunter2@host", "'…': allowed is one of"),
+        ("postgresql+asyncpg://host/d", "asyncpg is asynchronous"),
+    ],
+)
+def test_databases_without_such_tables_are_refused(database, says):
+    with pytest.raises(SchemaError, match=says):
+        migrations.sql(database)
+
+
+def test_the_script_for_a_schema_is_postgresqls():
+    with pytest.raises(SchemaError, match="schema = 'jobs': allowed with PostgreSQL only"):
+        migrations.sql("sqlite", schema="jobs")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from celery import Celery
 
-from ..store.connections import engine_for
 from ..store.transactions import transact
 from .transacting import connection_of
 from .verbs import Verb, Verbs
@@ -35,8 +34,7 @@ class AsyncTransacting:
             raise TypeError("session and connection exclude each other")
         given = connection if session is None else session
         if given is None:
-            engine = engine_for(self._verbs.url(), "client")
-            return await asyncio.to_thread(transact, engine, verb)
+            return await asyncio.to_thread(transact, self._verbs.engine(), verb)
         if not hasattr(given, "run_sync"):
             raise TypeError(f"{type(given).__name__} is synchronous: Routines takes it")
         done: T = await given.run_sync(lambda inner: verb(connection_of(inner)))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 from celery import Celery
 from sqlalchemy.engine import Connection
 
-from ..store.connections import engine_for
 from ..store.transactions import transact
 from .verbs import Verb, Verbs
 
@@ -34,7 +33,7 @@ class Transacting:
             raise TypeError("session and connection exclude each other")
         given = session if connection is None else connection
         if given is None:
-            return transact(engine_for(self._verbs.url(), "client"), verb)
+            return transact(self._verbs.engine(), verb)
         if "Async" in type(given).__name__:
             raise TypeError(f"{type(given).__name__} is asynchronous: AsyncRoutines takes it")
         return verb(connection_of(given))

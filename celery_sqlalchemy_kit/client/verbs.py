@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from celery import Celery
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection, Engine
 
 from .. import registrar
 from ..clock import DATABASE, Clock
@@ -25,6 +25,7 @@ from ..reconcile import FIELDS, Plan, in_json
 from ..routines import OneOff, State
 from ..store import changes, edits, one_offs, orders, registry, routine_list, run_list
 from ..store import upcoming as instants
+from ..store.connections import engine_for
 from ..store.desk import Desk
 from ..store.fields import instant
 
@@ -49,11 +50,15 @@ class Verbs:
             clock=clock,
         )
 
-    def url(self) -> Any:
+    def url(self) -> URL:
         """Where transactions of the kit's own run."""
         if self.settings.scheduler_db_uri is None:
             raise SettingsError([MISSING_URL])
         return self.settings.scheduler_db_uri
+
+    def engine(self) -> Engine:
+        """The engine of those."""
+        return engine_for(self.url(), "client", schema=self.settings.scheduler_db_schema)
 
     def create(
         self, given: Mapping[str, Any], if_exists: str, note: str | None

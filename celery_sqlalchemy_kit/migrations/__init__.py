@@ -1,25 +1,38 @@
-"""Versions of the tables: made, upgraded in place, or verified where somebody else makes them."""
+"""Versions of the tables: made, upgraded in place, or verified where somebody else makes them.
+
+`upgrade` and `downgrade` are for Alembic migrations of your own, `sql` for other tools.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError, ProgrammingError
-from sqlalchemy.schema import CreateSchema
+from sqlalchemy.engine import Engine
 
 from ..errors import SchemaError
 from ..locks import alone
-from ..tables import metadata, routines, schema_version
-from . import triggers, upgrade
+from ..tables import metadata, schema_version
+from .autogenerate import include_object, render_item
+from .operations import downgrade, upgrade
+from .scripts import sql
+from .versions import CURRENT, bring, create_schema, version_of
 
-#: The version that this code works with.
-CURRENT = 1
+__all__ = [
+    "CURRENT",
+    "downgrade",
+    "include_object",
+    "is_current",
+    "migrate",
+    "render_item",
+    "sql",
+    "upgrade",
+    "verify",
+]
 
 
 def is_current(engine: Engine) -> bool:
     """Whether `migrate` has nothing to do; waits for nobody."""
     with engine.connect().execution_options(reading=True) as connection:
-        return _version(connection) == CURRENT
+        return version_of(connection) == CURRENT
 
 
 def migrate(engine: Engine) -> str | None:
@@ -35,46 +48,10 @@ def migrate(engine: Engine) -> str | None:
             been changed.
     """
     with alone(engine, "routines schema") as connection:
-        _create_schema(connection)
-        found = _version(connection)
-        if found == CURRENT:
-            return None
-        if found is not None:
-            raise SchemaError(
-                f"the tables are of version {found}, this code works with {CURRENT}: upgrade "
-                "celery-sqlalchemy-kit"
-            )
-        done = "created the tables"
-        if sa.inspect(connection).has_table(routines.name):
-            done = _upgrade(connection)
-        metadata.create_all(connection)
-        triggers.create(connection)
-        connection.execute(schema_version.insert().values(version=CURRENT))
-        return done
-
-
-def _create_schema(connection: Connection) -> None:
-    """The one that the engine was made for, unless it is there, as others may have made it."""
-    schema = connection.get_execution_options().get("schema")
-    if schema is None:
-        return
-    there = sa.select(sa.func.to_regnamespace(f'"{schema}"').is_not(None))
-    if connection.execute(there).scalar():
-        return
-    try:
-        connection.execute(CreateSchema(schema))
-    except ProgrammingError as error:
-        told = " ".join(str(error.orig).split())
-        raise SchemaError(f"there is no schema {schema}, and none can be made: {told}") from error
-
-
-def _upgrade(connection: Connection) -> str:
-    try:
-        upgraded = upgrade.from_nine_columns(connection)
-    except (DataError, NotSupportedError, IntegrityError) as error:
-        told = " ".join(str(error.orig).split())
-        raise SchemaError(f"the table routines cannot be upgraded: {told}") from error
-    return "upgraded the table routines" if upgraded else "completed the tables"
+        schema = connection.get_execution_options().get("schema")
+        if schema is not None:
+            create_schema(connection, schema)
+        return bring(connection)
 
 
 def verify(engine: Engine) -> None:
@@ -96,12 +73,3 @@ def verify(engine: Engine) -> None:
             missing = [column.name for column in table.columns if column.name not in there]
             if missing:
                 raise SchemaError(f"the table {table.name} lacks {', '.join(missing)}")
-
-
-def _version(connection: Connection) -> int | None:
-    if not sa.inspect(connection).has_table(schema_version.name):
-        return None
-    found = connection.execute(sa.select(schema_version.c.version)).scalar()
-    if found is not None and not sa.inspect(connection).has_table(routines.name):
-        return None
-    return None if found is None else int(found)

@@ -14,6 +14,9 @@ from sqlalchemy.engine import Connection, Engine
 from ..columns import family
 from .owned import OWNED, PLANNED
 
+#: The names that it has in the database: two columns, and the index of the second.
+STAND_INS = frozenset({"planned_hash", "edited", "routines_edited"})
+
 _VALUES = ", ".join(f"coalesce({column}, '~')" for column in PLANNED + OWNED)
 _HASH = f"md5(concat_ws('|', {_VALUES}))"
 

@@ -11,6 +11,8 @@ also notifies if another run of the routine waits for the end: a scheduler lets 
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -51,6 +53,14 @@ def statements(dialect: str) -> list[str]:
     """The DDL for a dialect: ``postgresql``, ``mysql`` (also MariaDB) or ``sqlite``."""
     edits = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}[dialect]()
     return [*edits, *_ended(dialect)]
+
+
+def removal(dialect: str) -> list[str]:
+    """The DDL that drops them; PostgreSQL's functions come last."""
+    made = statements(dialect)
+    drops = [statement for statement in made if statement.startswith("DROP TRIGGER")]
+    functions = re.findall(r"CREATE OR REPLACE FUNCTION (\w+)\(\)", "".join(made))
+    return [*drops, *(f"DROP FUNCTION IF EXISTS {name}()" for name in functions)]
 
 
 def _postgresql() -> list[str]:

@@ -22,6 +22,7 @@ from celery_sqlalchemy_kit import (
     RoutineScheduler,
     ShellTask,
     SyncTask,
+    migrations,
     resource,
     routine,
 )
@@ -184,6 +185,8 @@ def mixed(session: Session) -> None:
     for team, name, state in session.execute(statement).tuples():
         assert_type((team, name, state), tuple[str | None, str, str])
 
+
+assert_type(migrations.sql("postgresql", schema="jobs"), str)
 
 app.register_task(Report())
 app.register_task(Poll())

@@ -139,6 +139,12 @@ def _sqlite(connection: Connection, there: dict[str, Any]) -> None:
     In the order that SQLite's documentation gives (lang_altertable, "Making Other Kinds Of Table
     Schema Changes"), so that views and foreign keys of others still mean this table.
     """
+    if connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
+        # It cannot be switched off in a transaction, and dropping a table would delete its rows.
+        raise SchemaError(
+            "the table routines cannot be upgraded with PRAGMA foreign_keys = ON: rows that "
+            "refer to it would go with it. Leave that out for this upgrade"
+        )
     kept = _sqlite_definitions(connection)
     copy = routines.to_metadata(sa.MetaData(), name="routines_upgraded")
     copy.indexes.clear()
