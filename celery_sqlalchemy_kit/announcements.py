@@ -8,8 +8,7 @@ from uuid import UUID
 
 from . import signals
 from .alerts import Alert
-from .store.alerts import Change, RunEnd
-from .store.sweeps import Lost
+from .storage.values import Change, Lost, RunEnd
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from celery.utils.log import get_logger
 from sqlalchemy.exc import DataError
 
 from .book import Book
-from .store.ledger import Begun, Ledger
+from .storage import RunLedger
+from .storage.values import Begun
 
 #: Age from which what is recorded is recorded with its own time, not the database's present.
 LATE_SECONDS = 1.0
@@ -31,7 +32,7 @@ class Attempt:
     #: What the database said; None while it could not be reached.
     begun: Begun | None = None
     began: float = field(default_factory=time.monotonic)
-    #: What `Ledger.end` is to be told, and since when.
+    #: What `RunLedger.end` is to be told, and since when.
     ending: dict[str, Any] | None = None
     ended: float = 0.0
     recorded: bool = False
@@ -46,7 +47,7 @@ class Attempt:
         """Write what the database does not know yet; false while it cannot be reached."""
         return book.ask(self._record) is not None
 
-    def _record(self, ledger: Ledger) -> bool:
+    def _record(self, ledger: RunLedger) -> bool:
         if self.begun is None:
             self.begun = ledger.begin(
                 self.run_id,

@@ -10,18 +10,20 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from celery import Celery, signals
 from celery.utils.log import get_logger
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import aio
 from .clock import DATABASE, Clock
 from .config import Settings
-from .errors import SettingsError
+from .errors import SettingsError, StoreError
+from .factories import factory_at
+from .storage import RunLedger
 from .store.ledger import Ledger
 
 #: Seconds after a failure until the ledger is asked again; doubling.
@@ -48,7 +50,7 @@ class Book:
         #: One thread after the other: there is one connection, and all would wait for a server
         #: that one of them knows to be away.
         self.lock = threading.Lock()
-        self._ledger: Ledger | None = None
+        self._ledger: RunLedger | None = None
         self._pause = 0.0
         self._shut_until = 0.0
         self._away_since: float | None = None
@@ -56,21 +58,21 @@ class Book:
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
         self._overflowed = False
-        self.settings, self._url = _settings_of(app)
+        self.settings, self._make = _settings_of(app, clock)
 
     @property
     def exists(self) -> bool:
         """Whether there is a ledger at all, be it away."""
-        return self._url is not None
+        return self._make is not None
 
     @property
     def seconds_shut(self) -> float:
         """How long it will not be asked, as it did not answer just now."""
         return max(0.0, self._shut_until - self._clock.monotonic())
 
-    def ask(self, question: Callable[[Ledger], T]) -> T | None:
+    def ask(self, question: Callable[[RunLedger], T]) -> T | None:
         """The ledger's answer, or None if there is none to be had; no *question* answers None."""
-        if self._url is None:
+        if self._make is None:
             return None
         with self.lock:
             if self.seconds_shut:
@@ -78,9 +80,9 @@ class Book:
             asked_at = self._clock.monotonic()
             try:
                 if self._ledger is None:
-                    self._ledger = Ledger.at(self._url, self.settings.scheduler_db_schema)
+                    self._ledger = self._make()
                 answer = question(self._ledger)
-            except (SQLAlchemyError, ImportError, OSError) as error:
+            except (SQLAlchemyError, StoreError, ImportError, OSError) as error:
                 self._fail(error, asked_at)
                 return None
             self._succeed()
@@ -88,7 +90,7 @@ class Book:
 
     def bridge(self) -> bool:
         """Wait a moment, and ask again then; false: it is away for too long, or there is none."""
-        if self._url is None:
+        if self._make is None:
             return False
         if (since := self._away_since) is None:
             return True
@@ -116,7 +118,7 @@ class Book:
         *write* may be kept twice. What is kept is lost with the process, but for what it writes
         within `FLUSH_SECONDS` at its end.
         """
-        if self._url is None:
+        if self._make is None:
             return
         with self._changed:
             if len(self._kept) >= MOST_KEPT:
@@ -164,18 +166,24 @@ class Book:
                 logger.error("the database is away, and %d runs are not recorded", len(self._kept))
 
 
-def _settings_of(app: Celery) -> tuple[Settings, URL | None]:
+def _settings_of(app: Celery, clock: Clock) -> tuple[Settings, Callable[[], RunLedger] | None]:
+    """The settings, and what makes the ledger, if there is any."""
     try:
         settings = Settings.load(app.conf, scheduler=False)
+        if settings.worker_ledger is not None:
+            return settings, partial(
+                factory_at("worker_ledger", settings.worker_ledger), settings, clock=clock
+            )
     except SettingsError as error:
         logger.error("routines run, but nothing is recorded of them: %s", error)  # noqa: TRY400
         return Settings(), None
-    if settings.scheduler_db_uri is None:
+    if (url := settings.scheduler_db_uri) is None:
         logger.warning(
             "routines run, but nothing is recorded of them, nor are duplicates dropped: "
             "scheduler_db_uri is not set in this worker"
         )
-    return settings, settings.scheduler_db_uri
+        return settings, None
+    return settings, partial(Ledger.at, url, settings.scheduler_db_schema)
 
 
 class _Books:

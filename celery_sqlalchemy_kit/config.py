@@ -90,6 +90,14 @@ def schema_name(value: Any) -> str:
 _SCHEMA = re.compile(r"(?!pg_)[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
+def _path(value: Any) -> str:
+    text = str(value).strip()
+    module, _, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise Unreadable("a dotted path such as package.module:factory")
+    return text
+
+
 def _patterns(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -189,6 +197,10 @@ class Settings:
     scheduler_code_changes: str = _setting(_one_of("database", "merge"), default="database")
     #: PostgreSQL: hear of changes through NOTIFY; off for databases with very many commits.
     scheduler_notify: bool = _setting(_flag, default=True)
+    #: Another store than the SQL one: ``package.module:factory``, see `running.StoreFactory`.
+    scheduler_store: str | None = _setting(_path)
+    #: The same for workers: it is given the `Settings` and ``clock``, and makes a `RunLedger`.
+    worker_ledger: str | None = _setting(_path)
     #: Tasks that rows may name, as ``fnmatch`` patterns; None for any.
     scheduler_allowed_tasks: tuple[str, ...] | None = _setting(_patterns)
 
@@ -198,7 +210,8 @@ class Settings:
     ) -> Settings:
         """Read and check every setting.
 
-        *scheduler*: also require what only the scheduler needs (``scheduler_db_uri``).
+        *scheduler*: also require what only the scheduler needs (``scheduler_db_uri``,
+        unless there is a ``scheduler_store``).
 
         Raises:
             SettingsError: names every wrong setting, where it stood, its value and what is
@@ -206,10 +219,11 @@ class Settings:
         """
         values: dict[str, Any] = {}
         faults: list[str] = []
+        elsewhere = _find("scheduler_store", (), conf, environ) is not None
         for setting in fields(cls):
             found = _find(setting.name, setting.metadata["also"], conf, environ)
             if found is None:
-                if scheduler and setting.name == "scheduler_db_uri":
+                if scheduler and setting.name == "scheduler_db_uri" and not elsewhere:
                     faults.append(MISSING_URL)
                 continue
             where, value = found

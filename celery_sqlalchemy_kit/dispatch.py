@@ -18,6 +18,8 @@ from celery.beat import ScheduleEntry
 from celery.result import denied_join_result
 from celery.schedules import BaseSchedule, schedule
 
+from .storage.values import Again, Claimed
+
 try:
     from kombu.exceptions import BatchPublishError
 except ImportError:  # before kombu 5.7, which knows no batches
@@ -31,8 +33,6 @@ from .clock import Clock
 from .outage import Outage
 from .routines import AGAIN, HEADER, Run
 from .schedules import to_celery
-from .store import Claimed
-from .store.sweeps import Again
 
 logger = logging.getLogger(__name__)
 

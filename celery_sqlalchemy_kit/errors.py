@@ -10,6 +10,9 @@
     ├── SchemaError        tables that are not ours, too old, or cannot be upgraded
     ├── NotFoundError      no routine, or no run, of that name or id
     ├── ConflictError      what cannot be done as things stand: a name is taken, a run has begun
+    ├── StoreError        what a store of another kind than SQL raises
+    │   ├── StoreBusyError    a lock or a race was lost: the same again may succeed
+    │   └── StoreAwayError    it cannot be reached
     ├── ParameterError     what the command of a ShellTask cannot be called with
     └── CommandError       the command of a ShellTask, failed or ended at its limit
 """
@@ -66,6 +69,18 @@ class NotFoundError(KitError, LookupError):
 
 class ConflictError(KitError):
     """What was asked for cannot be done as things stand; the message says what is in its way."""
+
+
+class StoreError(KitError):
+    """A store of another kind than SQL is in trouble; raised by these stores alone."""
+
+
+class StoreBusyError(StoreError):
+    """A lock or a race was lost; the same again may well succeed."""
+
+
+class StoreAwayError(StoreError):
+    """The storage cannot be reached, or went away."""
 
 
 class ParameterError(KitError, ValueError):

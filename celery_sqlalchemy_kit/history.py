@@ -29,7 +29,9 @@ from .clock import UTC
 from .errors import CommandError
 from .routines import AGAIN, HEADER, State
 from .signals import task_lost
-from .store.ledger import ERROR_LIMIT, Begun, Ledger
+from .storage import RunLedger
+from .storage.values import Begun
+from .store.ledger import ERROR_LIMIT
 
 #: The header in which the worker's main process tells the pool's which attempt a message is.
 ATTEMPT = "routine_attempt_id"
@@ -190,7 +192,7 @@ def _begin(task: Any, *, again: bool, runs_anyway: bool = False) -> Attempt | No
     book = book_of(task.app)
     lost_after = timedelta(seconds=0 if runs_anyway else book.settings.scheduler_lost_after)
 
-    def take(ledger: Ledger) -> Begun:
+    def take(ledger: RunLedger) -> Begun:
         return ledger.begin(
             run_id,
             attempt.id,
@@ -243,7 +245,7 @@ def _is_repeated(request: Any) -> bool:
 
 def _outlived(task: Any, book: Book) -> bool:
     claimed_at = _read_instant(getattr(task.request, HEADER))
-    now = book.ask(Ledger.now)
+    now = book.ask(lambda ledger: ledger.now())
     kept_for = timedelta(seconds=book.settings.scheduler_keep_runs_for)
     return claimed_at is not None and now is not None and now - claimed_at > kept_for
 

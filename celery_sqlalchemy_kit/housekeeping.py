@@ -21,12 +21,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from . import announcements
 from .clock import Clock
 from .config import Settings
+from .errors import StoreError
 from .rescue import Patience, Unbegun, Verdict, judge_unbegun
 from .routines import Routine, Run, State
-from .store import Claimed, Store
+from .storage import SchedulerStore
+from .storage.values import Claimed, OnWorkerLost, Place, Since, Survey, Swept, Walk
 from .store.faults import Fault, kind_of
-from .store.survey import Since, Survey
-from .store.sweeps import OnWorkerLost, Place, Swept, Walk
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Housekeeping:
 
     def __init__(
         self,
-        store: Store,
+        store: SchedulerStore,
         publisher: Publishes,
         settings: Settings,
         clock: Clock,
@@ -162,7 +162,7 @@ class Housekeeping:
         try:
             if chore(now):
                 chores.append(chore)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StoreError) as error:
             kind = kind_of(error)
             if kind is Fault.AWAY:
                 self._put_off[name] = now.monotonic + UNANSWERED_SECONDS

@@ -14,9 +14,9 @@ from .config import Settings
 from .dispatch import PROBE_SECONDS
 from .lateness import Lateness
 from .routines import Cause, Routine
-from .store import Batch, Claimed, Position, Store, View
+from .storage import SchedulerStore
+from .storage.values import Batch, Claimed, OnWorkerLost, Position, View
 from .store.faults import Fault, kind_of
-from .store.sweeps import OnWorkerLost
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Loop:
 
     def __init__(
         self,
-        store: Store,
+        store: SchedulerStore,
         publisher: Publishes,
         settings: Settings,
         clock: Clock,

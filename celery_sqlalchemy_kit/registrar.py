@@ -14,7 +14,7 @@ from .config import Settings
 from .errors import DeclarationError, ScheduleError
 from .reconcile import Plan
 from .routines import Declared
-from .store import Store
+from .storage import SchedulerStore
 from .tasks import declared_tasks
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,11 @@ def _cleanup() -> dict[str, Any]:
 
 
 def register(
-    app: Celery, store: Store, settings: Settings, timezone: str, before: Plan | None = None
+    app: Celery,
+    store: SchedulerStore,
+    settings: Settings,
+    timezone: str,
+    before: Plan | None = None,
 ) -> Plan:
     """Reconcile the code with the table, and log what came of it.
 

@@ -21,7 +21,8 @@ from .attempt import Attempt
 from .book import Book, book_of
 from .history import ATTEMPT, as_uuid, attempt_of, begins_again, tell_lost
 from .routines import HEADER, State
-from .store.ledger import Fate, Ledger
+from .storage import RunLedger
+from .storage.values import Fate
 
 logger = get_logger(__name__)
 
@@ -141,7 +142,7 @@ class RunRequest(Request):  # type: ignore[misc]
         return fate is not None
 
 
-def _lose(attempt: Attempt, reason: str, again: bool, ledger: Ledger) -> Fate:  # noqa: FBT001
+def _lose(attempt: Attempt, reason: str, again: bool, ledger: RunLedger) -> Fate:  # noqa: FBT001
     retries = attempt.retries
     return ledger.lose(attempt.run_id, attempt.id, retries=retries, reason=reason, again=again)
 

@@ -19,10 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from .clock import DATABASE, Clock, pause
 from .config import Settings, shown_url
 from .dispatch import RunEntry
-from .errors import KitError, SettingsError
+from .errors import KitError, SettingsError, StoreError
 from .outage import STEP_SECONDS, Outage
 from .running import FAREWELL_SECONDS, Running
-from .store import Store
+from .storage import SchedulerStore
 from .store.connections import reaches, wait_in_python
 from .store.faults import Fault, kind_of
 
@@ -66,6 +66,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
     @property
     def info(self) -> str:
         """The line of the banner."""
+        if self.settings.scheduler_store is not None:
+            return f"    . store -> {self.settings.scheduler_store}"
         return f"    . db -> {shown_url(self.settings.scheduler_db_uri)}"
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -87,10 +89,10 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         try:
             running = self._running or self._start()
             seconds = running.loop.turn()
+        except (SQLAlchemyError, StoreError) as error:
+            return self._trouble(error)
         except KitError:
             raise
-        except SQLAlchemyError as error:
-            return self._trouble(error)
         except Exception:  # the loop's one catch: whatever it is, the other routines go on
             logger.exception("routines: a turn failed, going on in %g s", FAULT_SECONDS)
             return FAULT_SECONDS
@@ -98,7 +100,7 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         self._races_since = None
         return min(seconds, float(self.max_interval))
 
-    def _trouble(self, error: SQLAlchemyError) -> float:
+    def _trouble(self, error: SQLAlchemyError | StoreError) -> float:
         kind = kind_of(error)
         if kind is Fault.TRANSIENT and not self._races_for_long():
             logger.debug("routines: %s; trying again", error)
@@ -107,12 +109,12 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
             # Without the statement, which is not at fault.
             self._database.goes_on(getattr(error, "orig", None) or error)
             if self._running is not None:
-                self._running.wakeups.forget()
+                self._running.storage.wakeups.forget()
             return TURN_SECONDS
         logger.error("routines: a turn failed, going on in %g s", FAULT_SECONDS, exc_info=error)
         if self._made is not None:
             # After a fail-over, say, the connection may be to a server that only reads.
-            self._made.store.engine.dispose()
+            self._made.storage.reconnect()
         return FAULT_SECONDS
 
     def _races_for_long(self) -> bool:
@@ -134,6 +136,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         return self._made
 
     def _reaches_database(self) -> bool:
+        if self.settings.scheduler_store is not None:
+            return True  # only a turn can tell
         url = self.settings.scheduler_db_uri
         return url is not None and reaches(url)
 
@@ -145,7 +149,7 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         elif self._running is None:
             pause(seconds)
         else:
-            self._running.wakeups.wait(seconds)
+            self._running.storage.wakeups.wait(seconds)
 
     def _leave(self) -> None:
         """A clean stop tells the other schedulers, if the database can be told at once.
@@ -154,7 +158,7 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         """
         if self._running is None:
             return
-        store, published = self._running.farewell_store, list(self._running.loop.published)
+        store, published = self._running.storage.farewell_store, list(self._running.loop.published)
         farewell = threading.Thread(target=_say_farewell, args=(store, published), daemon=True)
         farewell.start()
         until = self._clock.monotonic() + FAREWELL_SECONDS
@@ -185,11 +189,11 @@ def _let_go(error: BaseException) -> None:
         cause = cause.__context__
 
 
-def _say_farewell(store: Store, published: Sequence[UUID]) -> None:
+def _say_farewell(store: SchedulerStore, published: Sequence[UUID]) -> None:
     while True:
         try:
             store.leave(published)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StoreError) as error:
             if kind_of(error) is Fault.TRANSIENT:
                 pause(RACE_SECONDS)
                 continue

@@ -703,7 +703,7 @@ def test_a_start_that_fails_once_leaves_a_scheduler_that_hears(postgresql, redis
     scheduler = RoutineScheduler(app, max_interval=0.01)
     scheduler.tick()
     scheduler.tick()
-    wakeups = scheduler._running.wakeups
+    wakeups = scheduler._running.storage.wakeups
     wakeups.wait(0)
     with sa.create_engine(postgresql, future=True).begin() as connection:
         connection.execute(

@@ -21,15 +21,28 @@ from ..columns import raw, read_instant
 from ..locks import alone, alone_at_once
 from ..migrations import hashes
 from ..routines import Declared
+from ..storage.values import (
+    Batch,
+    Change,
+    Claimed,
+    Decide,
+    Found,
+    Judge,
+    JudgeUnbegun,
+    OnWorkerLost,
+    Position,
+    Presence,
+    Rescued,
+    Since,
+    Survey,
+    Swept,
+    View,
+    Walk,
+)
 from ..tables import schedulers
 from . import alerts, changes, claims, outbox, registry, retention, sweeps, waiting
-from .alerts import Change, Found
-from .claims import Batch, Claimed, Decide, Position
-from .outbox import Judge, Rescued, View
 from .present import now_of
-from .registry import Presence
-from .survey import Since, Survey, survey
-from .sweeps import JudgeUnbegun, OnWorkerLost, Swept
+from .survey import survey
 
 __all__ = ["Batch", "Claimed", "Position", "Presence", "Rescued", "Store", "View"]
 
@@ -139,7 +152,7 @@ class Store:
                 may_send=may_send,
             )
 
-    def redeliver(self, judge: JudgeUnbegun, walk: sweeps.Walk, *, limit: int) -> Swept:
+    def redeliver(self, judge: JudgeUnbegun, walk: Walk, *, limit: int) -> Swept:
         """Find the runs that nobody begins: they are to be sent again, or lost."""
         with self.engine.begin() as connection:
             return sweeps.redeliver(connection, self._claimer, judge, walk, limit=limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from sqlalchemy.engine import Connection
 from ..alerts import BAD, TOLD, Alert, Ended, Health, judge
 from ..columns import instant_of, raw
 from ..routines import State
+from ..storage.values import Change, Found, RunEnd
 from ..tables import routines, runs
 from .chunks import chunks
 from .claims import Claimer, schedulable
@@ -20,43 +20,6 @@ from .states import in_states
 
 _c = routines.c
 _FIELDS = ("id", "next_run_at", "paused_at", "edited_at")
-
-
-@dataclass(frozen=True)
-class RunEnd:
-    """How a run has ended."""
-
-    id: str
-    state: State
-    scheduled_for: datetime | None
-    finished_at: datetime | None
-    reason: str | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Change:
-    """A routine whose alert is another now; *told*: somebody is to hear of it."""
-
-    routine_id: str
-    name: str
-    task: str
-    before: Alert | None
-    after: Alert | None
-    told: bool
-    due_at: datetime | None
-    run: RunEnd | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """Routines whose alert may have to change, and where to go on: None, from the beginning."""
-
-    keys: tuple[str, ...]
-    #: As many are overdue as one look takes: there may be more.
-    more: bool = False
-    failed_since: datetime | None = None
-    alerted_after: str | None = None
 
 
 def overdue(namespace: str, before: datetime) -> sa.ColumnElement[bool]:

@@ -23,47 +23,12 @@ from ..due import Decision, Missed, Occurrence
 from ..due.decision import runs_left
 from ..overlap import Settled
 from ..routines import Cause, Overlap, Routine, Run, State, run_id
+from ..storage.values import Batch, Claimed, Decide, Position
 from ..tables import routines
 from . import unfinished
 from .rows import ROUTINE_COLUMNS, Fetched, fetched
 from .unfinished import Unfinished
 from .writes import Writes
-
-Decide = Callable[[Routine, datetime], Decision]
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A run that this scheduler holds, to be published, and the schedule it came from."""
-
-    run: Run
-    claimed_at: datetime
-    routine: Routine | None = None
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a batch ended in the order of (next_run_at, id); the next one starts behind it."""
-
-    next_run_at: datetime
-    key: str
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one claim took."""
-
-    now: datetime
-    claimed: tuple[Claimed, ...] = ()
-    #: Rows that could not be scheduled: name and what is wrong.
-    faults: tuple[tuple[str, str], ...] = ()
-    #: Runs that were there already, though their occurrence was pending.
-    repeated: tuple[UUID, ...] = ()
-    #: Rows that were looked at, and whether an arm was full: there may be more.
-    rows: int = 0
-    more: bool = False
-    #: Where the batch of due rows ended.
-    last: Position | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from ..errors import StoreAwayError, StoreBusyError
+
 
 class Fault(enum.Enum):
     """The kinds of trouble with a database."""
@@ -40,8 +42,10 @@ _AWAY_WORDS = ("unable to open", "disk i/o error", "is full")
 
 def kind_of(error: BaseException) -> Fault:
     """What *error* means."""
-    if isinstance(error, PoolTimeoutError):
+    if isinstance(error, (PoolTimeoutError, StoreBusyError)):
         return Fault.TRANSIENT
+    if isinstance(error, StoreAwayError):
+        return Fault.AWAY
     if not isinstance(error, DBAPIError):
         return Fault.OTHER
     if _is_transient(error.orig):

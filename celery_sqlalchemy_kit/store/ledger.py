@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from ..clock import DATABASE, Clock
 from ..columns import Instant, utcnow
 from ..routines import State
+from ..storage.values import Begun, Fate
 from ..tables import runs
 from .connections import engine_for
 from .present import now_of
@@ -26,31 +26,6 @@ BEAT_CHUNK = 10_000
 
 T = TypeVar("T")
 _c = runs.c
-
-
-class Begun(enum.Enum):
-    """What became of the wish to begin a run."""
-
-    BEGUN = enum.auto()
-    #: Another message of the run was first, or the run is over.
-    DUPLICATE = enum.auto()
-    #: There is no such run: pruned, or in another database.
-    UNKNOWN = enum.auto()
-    #: It is another attempt's, which beats, but may yet die: ask again later.
-    OWNED = enum.auto()
-    #: It was another attempt's, which has stopped beating: it is lost now.
-    LOST = enum.auto()
-
-
-class Fate(enum.Enum):
-    """What became of a run whose process has died."""
-
-    #: It had begun in that process, and is lost now.
-    LOST = enum.auto()
-    #: It had not, and still may.
-    UNSTARTED = enum.auto()
-    #: It is over, another attempt's, or not there: nothing would stop its message.
-    OVER = enum.auto()
 
 
 class Ledger:

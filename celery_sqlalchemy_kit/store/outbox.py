@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,40 +12,15 @@ from sqlalchemy.engine import Connection
 
 from ..columns import instant_of, raw, read_instant
 from ..errors import RoutineError
-from ..rescue import Stranded, Verdict
+from ..rescue import Verdict
 from ..routines import ENDED, State
+from ..storage.values import Claimed, Judge, Rescued, View
 from ..tables import routines, runs
 from .chunks import chunks
-from .claims import Claimed, Claimer, schedulable, to_plan
+from .claims import Claimer, schedulable, to_plan
 from .ledger import cut
 from .unfinished import may_go
 from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_of
-
-Judge = Callable[[Stranded, datetime], Verdict]
-
-
-@dataclass(frozen=True)
-class View:
-    """What there is to do, seen without a lock."""
-
-    now: datetime
-    #: A routine is due, or has to be planned.
-    to_claim: bool
-    #: When the next one is due.
-    next_run_at: datetime | None
-    #: When the oldest run that is still unpublished was claimed.
-    oldest_claim_at: datetime | None
-    #: A run waits for the end of the one before it; one of those need wait no longer.
-    waiting: bool = False
-    to_release: bool = False
-
-
-@dataclass(frozen=True)
-class Rescued:
-    """Runs taken over for publishing, and what became of the others, with the reason."""
-
-    claimed: tuple[Claimed, ...] = ()
-    ended: tuple[tuple[str, State, str], ...] = ()
 
 
 def look(connection: Connection, claimer: Claimer) -> View:

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..routines import State
+from ..storage.values import Since, Survey
 from . import alerts, retention, sweeps
-
-
-@dataclass(frozen=True)
-class Since:
-    """The instants from which on something is to be tidied up; *silent*, *overdue*: None, not just
-    now."""
-
-    silent: datetime | None
-    unbegun: datetime
-    ended: datetime
-    overdue: datetime | None
-    failed: datetime
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Whether there is any: runs that run without a beat, that wait to be begun, or begun again,
-    that are over for long; routines whose alert may have to change."""
-
-    silent: bool
-    sent: bool
-    retrying: bool
-    old: bool
-    alerts: bool
 
 
 def survey(connection: Connection, namespace: str, since: Since) -> Survey:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,19 +15,14 @@ from sqlalchemy.engine import Connection
 from ..clock import UTC
 from ..columns import instant_of, raw
 from ..errors import RoutineError
-from ..rescue import Unbegun, Verdict
+from ..rescue import Unbegun
 from ..routines import State
+from ..storage.values import Again, JudgeUnbegun, Lost, OnWorkerLost, Place, Swept, Walk
 from ..tables import runs
 from .chunks import chunks
-from .claims import Claimed, Claimer
+from .claims import Claimer
 from .states import in_states
 from .unsent import run_of
-
-#: What the scheduler's app says of a task: ``lost`` or ``again``, as its ``on_worker_lost``; None
-#: of one whose worker would run a message that comes twice twice.
-OnWorkerLost = Callable[[str], "str | None"]
-#: What becomes of a run that nobody has begun, by the name of its task.
-JudgeUnbegun = Callable[[str, Unbegun], "Verdict | None"]
 
 #: Unbegun runs of one task that are sent again; the others wait until these have begun. Where
 #: workers have fallen behind, all of them would make the queue longer, and that them slower.
@@ -57,57 +52,6 @@ _COLUMNS = (
     raw(_BEAT).label("beat_at"),
     *(raw(_c[name]).label(name) for name in ("routine_id", "args", "kwargs")),
 )
-
-
-@dataclass(frozen=True)
-class Again(Claimed):
-    """A run whose message is sent once more; *retries* is the number of it, as Celery counts."""
-
-    retries: int = 0
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A run that was given up, or, *again*, is begun once more."""
-
-    run_id: str
-    routine_name: str
-    task: str
-    worker: str | None
-    reason: str
-    again: bool = False
-
-
-@dataclass(frozen=True)
-class Place:
-    """How far a walk through the runs of a state has come, in the order of (claimed_at, id).
-
-    *unbegun*: how many it has passed of each task.
-    """
-
-    claimed_at: datetime
-    key: str
-    unbegun: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Through the runs in a state that were claimed until *before*, on from *after*; *looks_at* so
-    many of them."""
-
-    state: State
-    before: datetime
-    after: Place | None
-    looks_at: int
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What one sweep found, and has committed; *place*: where the next one goes on."""
-
-    lost: tuple[Lost, ...] = ()
-    again: tuple[Again, ...] = ()
-    place: Place | None = None
 
 
 def silent(namespace: str, before: datetime) -> sa.ColumnElement[bool]:

@@ -19,10 +19,10 @@ from ..errors import RoutineError
 from ..overlap import released
 from ..rescue import Verdict, expiry
 from ..routines import BY_HAND, State
+from ..storage.values import Claimed, Rescued
 from ..tables import runs
 from .chunks import CHUNK
-from .claims import Claimed, Claimer
-from .outbox import Rescued
+from .claims import Claimer
 from .unfinished import may_go
 from .unsent import UNSENT, end_unsent, run_of, standing_of, stranded_of
 

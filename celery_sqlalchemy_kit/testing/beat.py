@@ -18,15 +18,15 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.engine import URL
 
-from . import migrations
-from .clock import SettableClock
-from .config import Settings
-from .loop import Loop
-from .routines import Declared, Run, State
-from .store import Claimed, Presence, Store
-from .store.connections import make_engine
-from .store.ledger import Begun, Ledger
-from .store.sweeps import Again
+from .. import migrations
+from ..clock import SettableClock
+from ..config import Settings
+from ..loop import Loop
+from ..routines import Declared, Run, State
+from ..storage.values import Again, Begun, Claimed, Presence
+from ..store import Store
+from ..store.connections import make_engine
+from ..store.ledger import Ledger
 
 __all__ = ["ManualBeat", "SettableClock"]
 

@@ -1,0 +1,185 @@
+"""The scheduler's side of a store, method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from ..reconcile import Plan
+from ..routines import Declared
+from .values import (
+    Batch,
+    Change,
+    Decide,
+    Found,
+    Judge,
+    JudgeUnbegun,
+    OnWorkerLost,
+    Position,
+    Rescued,
+    Since,
+    Survey,
+    Swept,
+    View,
+    Walk,
+)
+
+
+class SchedulerStore(Protocol):
+    """Routines and their runs, as one scheduler of one namespace sees and changes them.
+
+    Any number of schedulers, in any number of processes, have each a store of their own on one
+    storage, and a scheduler may be killed within any call. So, of every method:
+
+    - It is **atomic**: it happens as a whole, by the time it returns, or not at all. If it raises,
+      or what it calls back does, nothing has happened; only whoever lost the answer does not know.
+    - It **moves runs forwards only**: each change names the states, and the claimer or attempt,
+      that it moves from, and skips what stands otherwise by now.
+    - What somebody else holds just then is **skipped**, not waited for, and found again by a later
+      call. `reconcile` alone waits.
+    - The present is **one clock's for all**, the storage's own, never the scheduler's.
+
+    Callbacks (*decide*, *judge*, …) are pure and quick; they may be called more than once for one
+    row, and what they returned last counts.
+
+    Raises:
+        StoreBusyError: a lock or a race was lost; the same again may succeed at once.
+        StoreAwayError: the storage cannot be reached. The scheduler knocks until it can.
+
+    Any other exception is a fault: it is logged, and the scheduler goes on after five seconds.
+    """
+
+    def look(self) -> View:
+        """What there is to do, and when next. Called before every turn: make it cheap.
+
+        Holds nothing. It may be stale by what is committed meanwhile; what was committed before it
+        began it has to see, or an edit would wait for the next look. ``to_claim`` and
+        ``to_release`` may be true in vain (somebody else is at it), never false in vain.
+        """
+
+    def claim(
+        self,
+        decide: Decide,
+        *,
+        limit: int,
+        after: Position | None = None,
+        published: Iterable[UUID] = (),
+    ) -> Batch:
+        """Confirm what was *published*, then take what is due, and plan what is unplanned.
+
+        For each routine of the namespace that is active, has no ``error`` and is due
+        (``next_run_at`` has come), or unplanned (no ``next_run_at``, and waits for no run), held so
+        that no other claim gets it: call *decide* and write, at once, the runs, the records of
+        what is missed, and the step of the routine: ``occurrence_at``, ``next_run_at``,
+        ``last_run_at``, ``total_run_count``. The oldest due come first. ``overlap.settle`` says
+        which runs start, wait or are skipped, by the routine's unfinished runs.
+
+        The id of a run is ``routines.run_id`` of its routine and occurrence; of one by hand,
+        random. A run whose id is there already is **not written and not claimed again**: it is told
+        in ``Batch.repeated``, and its routine takes the step all the same.
+
+        A routine that cannot be read gets an ``error``, told in ``Batch.faults``, and keeps no
+        other from being claimed. *limit*: rows of each kind to look at, and runs after which the
+        batch is ended. *after*: where the batch before ended; may be ignored.
+        """
+
+    def confirm(self, published: Iterable[UUID]) -> None:
+        """Runs that this scheduler has claimed and published turn ``claimed`` → ``sent``.
+
+        Idempotent. One that a worker has begun stays as it is; so does one that was rescued by
+        another scheduler, as that is about to publish it.
+        """
+
+    def note_fault(self, run_id: UUID, fault: str) -> None:
+        """Write into a run that is still ``claimed`` why its message cannot be published."""
+
+    def rescue(self, judge: Judge, *, age: timedelta, limit: int) -> Rescued:
+        """Take over runs that were ``claimed`` at least *age* ago, by anybody; oldest first.
+
+        Each that *judge* lets go keeps its id, and has another claimer and instant of the claim:
+        no other rescue gets it before it is *age* old again. The others end as *judge* says, and do
+        not count in their routine's ``total_run_count``.
+        """
+
+    def release(self, *, limit: int) -> Rescued:
+        """Claim runs that are ``waiting`` and whose routine has no other unfinished run any more.
+
+        Never two of one routine. ``overlap.released`` says which of them end instead.
+        """
+
+    def survey(self, since: Since) -> Survey:
+        """Whether there is anything to tidy up. Holds nothing; may be stale, and true in vain."""
+
+    def sweep(
+        self,
+        on_worker_lost: OnWorkerLost,
+        *,
+        now: datetime,
+        lost_after: timedelta,
+        limit: int,
+        may_send: bool,
+    ) -> Swept:
+        """Runs that are ``running`` and whose worker was silent for *lost_after* at *now*.
+
+        They turn ``lost``; or, where *on_worker_lost* says ``again`` and *may_send*, ``sent``, and
+        are returned to be sent. Each is told by one sweep only, unless it falls silent again. The
+        attempt that it was lost in may still end it, while there is no other.
+        """
+
+    def redeliver(self, judge: JudgeUnbegun, walk: Walk, *, limit: int) -> Swept:
+        """Runs in ``walk.state`` that nobody begins: sent again (they stay as they are, with one
+        more in ``publish_attempts``), or ``lost``, as *judge* says; returns where to go on."""
+
+    def alert(
+        self,
+        *,
+        overdue_before: datetime,
+        tells_overdue: bool,
+        failed_since: datetime,
+        alerted_after: str | None,
+        limit: int,
+    ) -> tuple[Found, tuple[Change, ...]]:
+        """Give routines the alerts that they should have, by ``alerts.judge``.
+
+        A change is told by the one scheduler that makes it. Without alerts: ``Found(()), ()``.
+        """
+
+    def prune(self, before: datetime, changes_before: datetime, *, limit: int) -> int:
+        """Delete at most *limit* runs that ended before *before*; returns how many.
+
+        **Never an unfinished one**, however old. 0 also while another scheduler does.
+        *changes_before*: the same for the log of who changed what, if the storage keeps one.
+        """
+
+    def surplus(self, routine_id: UUID, *, keep: int) -> datetime | None:
+        """The newest occurrence of a routine that *keep* ended runs have come after; may be
+        stale. None: it has not so many."""
+
+    def prune_surplus(self, routine_id: UUID, until: datetime, *, limit: int) -> int:
+        """Like `prune`, of one routine's ended runs for occurrences up to *until*."""
+
+    def reconcile(
+        self, declared: Iterable[Declared], *, known_tasks: Iterable[str], removal: str, merge: bool
+    ) -> Plan:
+        """Carry out ``reconcile.plan`` of what is declared and stored; announce this scheduler.
+
+        Schedulers that do so at once do it one after another. Idempotent: a second one finds
+        nothing to do. What a live scheduler declares is never removed; the state of what is
+        removed is kept, and comes back, unplanned, when it is declared again.
+        """
+
+    def beat(self, lateness: timedelta) -> bool:
+        """This scheduler is alive; false if it is not known (any more), and has to `reconcile`.
+
+        Who has not done so for 30 seconds (``SILENCE``) counts no longer. Also lets go, if nothing
+        else does, routines whose ``waiting_for`` is a run that has ended or is gone.
+        """
+
+    def leave(self, published: Iterable[UUID] = ()) -> None:
+        """A clean stop: confirm what was *published*; this scheduler counts no longer. Idempotent.
+
+        Called on another store of the same identity, in another thread, as a call of the first one
+        may have been cut short; the process ends within a second, whether it has returned or not.
+        """
