@@ -14,7 +14,8 @@
     │   ├── StoreBusyError    a lock or a race was lost: the same again may succeed
     │   └── StoreAwayError    it cannot be reached
     ├── ParameterError     what the command of a ShellTask cannot be called with
-    └── CommandError       the command of a ShellTask, failed or ended at its limit
+    ├── CommandError       the command of a ShellTask, failed or ended at its limit
+    └── DocumentError      a document of routines that cannot be read, all its faults at once
 """
 
 from __future__ import annotations
@@ -134,3 +135,24 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+class DocumentError(KitError, ValueError):
+    """A document of routines cannot be read or written; ``faults`` holds one line for each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+    def __reduce__(self) -> tuple[type[DocumentError], tuple[tuple[str, ...]]]:
+        return type(self), (self.faults,)
+
+    def __str__(self) -> str:
+        if len(self.faults) == 1:
+            return self.faults[0]
+        lines = [f"\n  - {fault}" for fault in self.faults[:_MOST_LINES]]
+        left = len(self.faults) - len(lines)
+        lines += [f"\n  … and {left} more"] if left else []
+        return f"{len(self.faults)} faults:{''.join(lines)}"
+
+
+#: Faults of a document that are told; a table given for one would have as many as rows.
+_MOST_LINES = 100

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from walls import UTC, changes, utc
 
 from celery_sqlalchemy_kit.errors import ScheduleError
-from celery_sqlalchemy_kit.schedules import After, Interval, Once, parse
+from celery_sqlalchemy_kit.exchange import Definition
+from celery_sqlalchemy_kit.routines import REFUSED_OPTIONS, CatchUp, Origin, Overlap
+from celery_sqlalchemy_kit.schedules import After, Interval, Once, Solar, parse
 
 properties = settings(deadline=None, database=None, max_examples=100)
+#: Of what takes long to draw.
+few = settings(properties, max_examples=40)
 
 ZONES = [
     "UTC",
@@ -150,3 +154,60 @@ named = st.builds(
 schedules = st.one_of(crontabs, crons, following(named), intervals, onces, afters)
 #: Of all kinds of which more than one occurrence is known beforehand.
 series = st.one_of(crontabs, crons, intervals)
+
+
+# -- definitions ------------------------------------------------------------------------------
+
+#: What YAML, or a version of it, or a reader of it, may take for something else than this text.
+TRAPS = [
+    *("", " ", "~", "null", "true", "False", "yes", "NO", "on", "Off", "y", "N", "=", "<<", "?"),
+    *("0", "-1", "+1", "0777", "09", "1_000", "0b1", "0o17", "0x1F", "1.5", ".5", "5.", "1e3"),
+    *("1.0e+3", ".inf", "-.INF", ".nan", "12:30", "09:00", "190:20:30", "1:30.5", "1.2.3"),
+    *("2026-01-01", "2026-1-1", "2026-01-01 09:00:00", "2026-01-01T09:00:00Z", "2026-01"),
+    *("*", "*/5", "&a", "!a", "@daily", "`", "%", "|", ">", "- a", "a: b", "a #b", "#", "[", "{"),
+    *("---", "...", "'", '"', "\\", "\n", "\r", "a\n", "\na", " a\nb ", "a\n\n b\n", "\t", "\ta\nb"),
+    *("\x00", "\x07", "\x1b", "\x7f", "\x85", "a\x85b", "\u2028", "a\n\u2029", "\ufeff", "\U0001f600", "\uffff"),
+    "x" * 200,
+]  # fmt: skip
+texts = st.sampled_from(TRAPS) | st.text(max_size=20)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+storable = texts.map(lambda text: text.replace("\0", "0"))
+names = storable.filter(bool)
+solars = st.builds(
+    Solar, st.sampled_from(["sunset", "dawn_civil"]), st.floats(-90, 90), st.floats(-180, 180)
+)
+rules = st.sampled_from(
+    ["FREQ=DAILY", "DTSTART;TZID=Europe/Berlin:20260101T090000\nRRULE:FREQ=WEEKLY;BYDAY=MO,FR"]
+).map(parse)
+moments = st.none() | st.datetimes(timezones=st.just(UTC))
+definitions = st.builds(
+    Definition,
+    name=names,
+    task=names,
+    schedule=schedules | solars | rules,
+    args=st.lists(json_values, max_size=3).map(tuple),
+    kwargs=st.dictionaries(texts, json_values, max_size=3),
+    # Hypothesis tries the texts that stand in the code as well.
+    options=st.dictionaries(
+        texts.filter(lambda key: key not in {"headers", *REFUSED_OPTIONS}), json_values, max_size=3
+    ),
+    active=st.booleans(),
+    catch_up=st.sampled_from(CatchUp),
+    overlap=st.sampled_from(Overlap),
+    jitter_seconds=st.floats(0, 31_536_000),
+    starts_at=moments,
+    ends_at=moments,
+    max_runs=st.none() | st.integers(0, 2**31 - 1),
+    description=st.none() | names,
+    origin=st.none() | st.sampled_from(Origin),
+)
+#: No two of one name, as in a document.
+listed = st.lists(definitions, max_size=3, unique_by=lambda each: each.name)
