@@ -1,9 +1,9 @@
-"""Routines written down as documents. Pure."""
+"""Routines written down: as documents, and as other schedulers keep them. Pure."""
 
 from __future__ import annotations
 
 from .comparison import Changes, Difference, Update, changes
-from .definition import Definition
+from .definition import Definition, Found
 from .document import Format, dump, load
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Definition",
     "Difference",
     "Format",
+    "Found",
     "Update",
     "changes",
     "dump",

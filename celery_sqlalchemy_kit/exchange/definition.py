@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import schedules
 from ..errors import ScheduleError
@@ -65,6 +65,14 @@ class Definition:
         if key == "schedule":
             return written_schedule(self.schedule.to_json())
         return written(getattr(self, _attribute(key)))
+
+
+class Found(NamedTuple):
+    """What a store of another scheduler holds."""
+
+    definitions: list[Definition]
+    #: What cannot be taken over: by name, and why.
+    problems: list[str]
 
 
 def read(value: object, timezone: str = "UTC") -> tuple[Definition | None, list[str]]:
