@@ -10,12 +10,13 @@
     ├── SchemaError        tables that are not ours, too old, or cannot be upgraded
     ├── NotFoundError      no routine, or no run, of that name or id
     ├── ConflictError      what cannot be done as things stand: a name is taken, a run has begun
-    ├── StoreError        what a store of another kind than SQL raises
+    ├── StoreError         what a store of another kind than SQL raises
     │   ├── StoreBusyError    a lock or a race was lost: the same again may succeed
     │   └── StoreAwayError    it cannot be reached
     ├── ParameterError     what the command of a ShellTask cannot be called with
     ├── CommandError       the command of a ShellTask, failed or ended at its limit
-    └── DocumentError      a document of routines that cannot be read, all its faults at once
+    ├── DocumentError      a document of routines that cannot be read, all its faults at once
+    └── SourceError        another scheduler's store that cannot be read
 """
 
 from __future__ import annotations
@@ -135,6 +136,8 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
 class DocumentError(KitError, ValueError):
     """A document of routines cannot be read or written; ``faults`` holds one line for each."""
 
@@ -152,6 +155,10 @@ class DocumentError(KitError, ValueError):
         left = len(self.faults) - len(lines)
         lines += [f"\n  … and {left} more"] if left else []
         return f"{len(self.faults)} faults:{''.join(lines)}"
+
+
+class SourceError(KitError):
+    """The store of another scheduler cannot be read: it, its tables or a library is not there."""
 
 
 #: Faults of a document that are told; a table given for one would have as many as rows.
