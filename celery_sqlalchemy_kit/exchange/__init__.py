@@ -1,6 +1,7 @@
 """Routines written down: as documents, and as other schedulers keep them. Pure.
 
-What a store of another scheduler holds comes in as it was read: see `store.django_celery_beat`.
+What a store of another scheduler holds comes in as it was read: see `store.django_celery_beat`
+and `store.redbeat`.
 """
 
 from __future__ import annotations
