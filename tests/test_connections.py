@@ -177,10 +177,10 @@ def test_every_connection_of_the_kit_looks_into_the_schema_and_none_of_the_tasks
     running = Running(app, settings, clock, lambda *_: None, lambda *_: None)
 
     own = [
-        running.engine,
-        running.farewell_store.engine,
-        running.migrating_engine,
-        running.wakeups._engine,
+        running.storage.store.engine,
+        running.storage.farewell_store.engine,
+        running.storage._migrating_engine,
+        running.storage.wakeups._engine,
         Book(app).ask(lambda ledger: ledger._engine),
         health._database(app)[1],
         ManualBeat(postgresql, clock, scheduler_db_schema=SCHEMA).engine,

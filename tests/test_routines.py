@@ -79,8 +79,8 @@ def test_microseconds_are_exact(instant):
     [
         (CatchUp, ["latest", "skip", "all"]),
         (Overlap, ["allow", "skip", "queue"]),
-        (Origin, ["code", "db"]),
-        (Cause, ["schedule", "catch_up", "manual", "backfill"]),
+        (Origin, ["code", "db", "once"]),
+        (Cause, ["schedule", "catch_up", "manual", "backfill", "once"]),
         (State, ["waiting", "claimed", "sent", "running", "retrying", "succeeded", "failed", "missed", "skipped", "lost"]),
     ],
 )  # fmt: skip

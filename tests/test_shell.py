@@ -24,11 +24,11 @@ from traced import Runs, header
 from celery_sqlalchemy_kit import (
     CommandError,
     DeclarationError,
-    ParameterError,
     ShellTask,
     history,
     tables,
 )
+from celery_sqlalchemy_kit.errors import ParameterError
 from celery_sqlalchemy_kit.shell import group, guard, process
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
