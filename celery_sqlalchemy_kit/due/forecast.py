@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 
 from ..routines import Routine
 from ..schedules import After, Once
@@ -12,19 +12,26 @@ from .decision import due_at, is_ordered, runs_left
 
 
 def forecast(
-    routine: Routine, planned: datetime | None, n: int, until: datetime | None = None
+    routine: Routine,
+    planned: datetime | None,
+    n: int,
+    *,
+    present: datetime,
+    until: datetime | None = None,
 ) -> list[datetime]:
     """The next *n* instants at which it is due, up to *until*.
 
     *planned* is the first of them for a routine that is still to be planned: what `decide` says.
-    What waits for the end of a run has none.
+    What waits for the end of a run has none. One that is overdue at *present* comes first; of the
+    occurrences between nobody knows which will run.
     """
-    instants = _instants(routine, planned)
-    found = islice(instants, n)
-    return [at for at in found if until is None or at <= until]
+    instants = _instants(routine, planned, present)
+    if until is not None:
+        instants = takewhile(until.__ge__, instants)
+    return list(islice(instants, n))
 
 
-def _instants(routine: Routine, planned: datetime | None) -> Iterator[datetime]:
+def _instants(routine: Routine, planned: datetime | None, present: datetime) -> Iterator[datetime]:
     left = runs_left(routine)
     first = routine.next_run_at or planned
     if first is None or left == 0:
@@ -39,6 +46,9 @@ def _instants(routine: Routine, planned: datetime | None) -> Iterator[datetime]:
         if first < (natural := due_at(routine, occurrence)):
             yield natural
             number = 1
+    if occurrence < present:
+        passed = routine.schedule.latest(present, after=occurrence, anchor=occurrence)
+        occurrence = passed or occurrence
     while left is None or number < left:
         following = routine.schedule.next_after(occurrence, anchor=occurrence)
         if following is None or (routine.ends_at is not None and following > routine.ends_at):

@@ -46,4 +46,4 @@ def forecast(
     planned = None
     if routine.next_run_at is None and routine.waiting_for is None:
         planned = due.decide(routine, present, due.Limits()).next_run_at
-    return due.forecast(routine, planned, n, until)
+    return due.forecast(routine, planned, n, present=present, until=until)
