@@ -6,11 +6,12 @@ text, and ``error`` says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 from uuid import UUID
 
 from .routines import Routine
@@ -23,8 +24,16 @@ class _Shown:
     def to_json(self) -> dict[str, Any]:
         """Every field by its name: instants as ISO 8601 in UTC, ids as text, durations as seconds,
         a schedule as it stands in the table."""
-        own: Any = self
-        return {each.name: plain(getattr(self, each.name)) for each in fields(own) if each.repr}
+        own, kind = vars(self), cast("Any", type(self))
+        return {
+            name: value if type(value := own[name]) in _PLAIN else plain(value)
+            for name in _shown(kind)
+        }
+
+
+@lru_cache
+def _shown(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind) if each.repr)
 
 
 @dataclass(frozen=True)
@@ -135,17 +144,24 @@ class Change(_Shown):
 
 def plain(value: Any) -> Any:
     """*value* for JSON."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind in _TOLD:  # by its very type, as there may be hundreds of thousands
+        return _TOLD[kind](value)
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, UUID):
-        return str(value)
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     to_json = getattr(value, "to_json", None)
     return value if to_json is None else to_json()
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_TOLD: Mapping[type, Callable[[Any], Any]] = {
+    datetime: datetime.isoformat,
+    timedelta: timedelta.total_seconds,
+    UUID: str,
+}

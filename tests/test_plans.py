@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,11 +13,13 @@ from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.due import Limits, decide
 from celery_sqlalchemy_kit.rescue import Verdict
 from celery_sqlalchemy_kit.routines import State
-from celery_sqlalchemy_kit.store import Position, Presence, Store
+from celery_sqlalchemy_kit.store import Position, Presence, Store, changes, run_list
 from celery_sqlalchemy_kit.store.connections import make_engine
+from celery_sqlalchemy_kit.store.desk import Desk
 from celery_sqlalchemy_kit.store.ledger import Ledger
 from celery_sqlalchemy_kit.store.survey import Since
 from celery_sqlalchemy_kit.store.sweeps import Place, Walk
+from celery_sqlalchemy_kit.store.transactions import transact
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -108,10 +111,11 @@ def key(engine, number):
 
 
 def calls(engine):
-    """What schedulers and workers ask for in the ordinary course of things, by name."""
+    """What schedulers, workers and people ask for in the ordinary course of things, by name."""
     store = Store(engine, Presence(uuid4(), "", "host", 1))
     ledger = Ledger(engine)
     run, routine = key(engine, 1_000_000), key(engine, 500)
+    keys = [key(engine, number) for number in range(50)]
     now = store.look().now
     limits = Limits(busy_since=now)
 
@@ -164,6 +168,11 @@ def calls(engine):
         "beats of a worker": lambda: ledger.beat(
             [(key(engine, 1_000_000 + n), uuid4()) for n in range(20)], "w@host"
         ),
+        "last runs": lambda: transact(engine, partial(run_list.last_runs, desk=Desk(), keys=keys)),
+        "last notes": lambda: transact(
+            engine, partial(changes.last_notes, desk=Desk(), names=["routine 1", "routine 2"])
+        ),
+        "newest runs": lambda: transact(engine, partial(run_list.all_runs, desk=Desk())),
         "begin": lambda: ledger.begin(run, uuid4(), retries=0, worker="w@host"),
         "end": lambda: ledger.end(run, uuid4(), State.SUCCEEDED),
     }

@@ -134,7 +134,7 @@ class Verbs:
 
     def last_runs(self, keys: Iterable[UUID]) -> Verb[dict[UUID, RunDetails]]:
         asked = list(keys)
-        return lambda c: run_list.last_runs(c, asked)
+        return lambda c: run_list.last_runs(c, self.desk, asked)
 
     def upcoming(
         self, within: timedelta, limit: int

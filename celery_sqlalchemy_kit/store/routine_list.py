@@ -18,7 +18,7 @@ from .. import schedules
 from ..columns import instant_of, raw
 from ..details import RoutineDetails
 from ..errors import NotFoundError, ScheduleError
-from ..routines import Origin
+from ..routines import Origin, Routine
 from ..tables import routines
 from .desk import Desk
 from .rows import ROUTINE_COLUMNS, fetched
@@ -37,7 +37,8 @@ class Wanted:
     """Which routines: all conditions have to hold.
 
     *names* and *tasks* are names or patterns with ``*``, ``?`` and ``[…]``; none: any. *one_offs*:
-    pending one-off runs as well, or (None) only those.
+    pending one-off runs as well, or (None) only those. *origin*: ``code``, ``db``, or ``sql`` for
+    what came by bare SQL and has none.
     """
 
     names: Sequence[str] = ()
@@ -62,7 +63,7 @@ def find(
         row = connection.execute(chosen.with_for_update() if lock else chosen).first()
         if row is not None:
             return _details(_text(row), desk)
-    raise NotFoundError(f"there is no routine {str(key)!r}{_like(connection, desk, str(key))}")
+    raise NotFoundError(f"there is no routine {str(key)!r}{like(connection, desk, str(key))}")
 
 
 def _by(key: str | UUID) -> Iterator[sa.ColumnElement[bool]]:
@@ -74,7 +75,8 @@ def _by(key: str | UUID) -> Iterator[sa.ColumnElement[bool]]:
         yield _c.id == key
 
 
-def _like(connection: Connection, desk: Desk, name: str) -> str:
+def like(connection: Connection, desk: Desk, name: str) -> str:
+    """What to say of a name that is none's: those that are like it; empty if none is."""
     start = _c.name.startswith(name[:1], autoescape=True)
     there = sa.select(_c.name).where(_c.namespace == desk.namespace, start, _no_one_off())
     known = connection.execute(there.order_by(_c.name).limit(PAGE)).scalars().all()
@@ -148,7 +150,7 @@ def _conditions(wanted: Wanted) -> Iterator[sa.ColumnElement[bool]]:
     if wanted.active is not None:
         yield _c.active if wanted.active else sa.not_(_c.active)
     if wanted.origin is not None:
-        yield _c.origin == wanted.origin
+        yield _c.origin == wanted.origin if wanted.origin != "sql" else _c.origin.is_(None)
     if wanted.troubled is not None:
         troubled = sa.or_(_c.error.is_not(None), _c.alert.is_not(None))
         yield troubled if wanted.troubled else sa.not_(troubled)
@@ -186,26 +188,13 @@ def _text(row: Any) -> Mapping[str, str | None]:
 
 def _details(text: Mapping[str, str | None], desk: Desk) -> RoutineDetails:
     row = fetched(text, desk.timezone, desk.allowed_tasks)
+    read = _unread(text, desk) if row.routine is None else _read(row.routine)
     return RoutineDetails(
-        id=_id(text["id"]),
         name=text["name"] or "",
         namespace=text["namespace"] or "",
         task=text["task"] or "",
-        schedule=_schedule(text["schedule"], desk.timezone),
         schedule_json=json_of(text["schedule"]),
         active=text["active"] in ("1", "true"),
-        args=_or(json_of(text["args"]), []),
-        kwargs=_or(json_of(text["kwargs"]), {}),
-        options=_or(json_of(text["options"]), {}),
-        next_run_at=instant_of(text["next_run_at"]),
-        last_run_at=instant_of(text["last_run_at"]),
-        total_run_count=_number(int, text["total_run_count"]) or 0,
-        catch_up=text["catch_up"] or "",
-        overlap=text["overlap"] or "",
-        jitter=_number(float, text["jitter"]) or 0.0,
-        starts_at=instant_of(text["starts_at"]),
-        ends_at=instant_of(text["ends_at"]),
-        max_runs=_number(int, text["max_runs"]),
         description=text["description"],
         origin=text["origin"],
         error=text["error"] or row.fault,
@@ -213,7 +202,47 @@ def _details(text: Mapping[str, str | None], desk: Desk) -> RoutineDetails:
         created_at=instant_of(text["created_at"]),
         updated_at=instant_of(text["updated_at"]),
         routine=row.routine,
+        **read,
     )
+
+
+def _read(routine: Routine) -> dict[str, Any]:
+    return {
+        "id": routine.id,
+        "schedule": routine.schedule,
+        "args": list(routine.args),
+        "kwargs": routine.kwargs,
+        "options": routine.options,
+        "next_run_at": routine.next_run_at,
+        "last_run_at": routine.last_run_at,
+        "total_run_count": routine.total_run_count,
+        "catch_up": routine.catch_up.value,
+        "overlap": routine.overlap.value,
+        "jitter": routine.jitter_seconds,
+        "starts_at": routine.starts_at,
+        "ends_at": routine.ends_at,
+        "max_runs": routine.max_runs,
+    }
+
+
+def _unread(text: Mapping[str, str | None], desk: Desk) -> dict[str, Any]:
+    """The same of a row that makes no routine, as far as each column can be read."""
+    return {
+        "id": _id(text["id"]),
+        "schedule": _schedule(text["schedule"], desk.timezone),
+        "args": _or(json_of(text["args"]), []),
+        "kwargs": _or(json_of(text["kwargs"]), {}),
+        "options": _or(json_of(text["options"]), {}),
+        "next_run_at": instant_of(text["next_run_at"]),
+        "last_run_at": instant_of(text["last_run_at"]),
+        "total_run_count": _number(int, text["total_run_count"]) or 0,
+        "catch_up": text["catch_up"] or "",
+        "overlap": text["overlap"] or "",
+        "jitter": _number(float, text["jitter"]) or 0.0,
+        "starts_at": instant_of(text["starts_at"]),
+        "ends_at": instant_of(text["ends_at"]),
+        "max_runs": _number(int, text["max_runs"]),
+    }
 
 
 def _id(text: str | None) -> UUID:
@@ -239,10 +268,15 @@ def _schedule(text: str | None, timezone: str) -> schedules.Schedule | None:
 
 def json_of(text: str | None) -> Any:
     """A JSON column as it is shown: decoded, or its text if it cannot be."""
+    if text in _EMPTY:
+        return _EMPTY[text]()
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+_EMPTY: Mapping[str | None, Callable[[], Any]] = {"{}": dict, "[]": list}
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -6,8 +6,10 @@ statement reads a whole history for its last ten runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime
 from heapq import nlargest
 from typing import Any
@@ -17,23 +19,20 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..clock import UTC
-from ..columns import instant_of, raw
+from ..columns import Instant, instant_of, raw
 from ..details import RunDetails
 from ..errors import NotFoundError
 from ..routines import ENDED, UNFINISHED, State
 from ..tables import removed, routines, runs
 from .chunks import chunks
 from .desk import Desk
-from .routine_list import json_of
+from .routine_list import json_of, like
 from .states import in_states
 
 _c = runs.c
-_TEXTS = ("routine_name", "namespace", "task", "cause", "state", "reason", "worker", "error")
-_NUMBERS = ("count", "publish_attempts", "attempts", "retries")
-_JSON = ("args", "kwargs", "options")
-_INSTANTS = ("scheduled_for", "until", "claimed_at", "sent_at", "started_at", "heartbeat_at")
-_READ = ("id", "routine_id", *_JSON, *_INSTANTS, "finished_at")
 _EVER = datetime.min.replace(tzinfo=UTC)
+#: What the indexes serve: states, and the instant that orders them.
+_BY_TIME = ((UNFINISHED, _c.claimed_at), (ENDED, _c.finished_at))
 
 
 def find_run(connection: Connection, desk: Desk, run_id: UUID) -> RunDetails:
@@ -43,10 +42,20 @@ def find_run(connection: Connection, desk: Desk, run_id: UUID) -> RunDetails:
         NotFoundError: there is none: it never was, or was pruned.
     """
     mine = sa.and_(_c.id == run_id, _c.namespace == desk.namespace)
-    row = connection.execute(_select().where(mine)).mappings().first()
+    row = connection.execute(_select().where(mine)).first()
     if row is None:
         raise NotFoundError(f"there is no run {run_id}: it never was, or was pruned")
     return _details(row)
+
+
+def runs_beginning(connection: Connection, routine_id: UUID, text: str) -> list[RunDetails]:
+    """The runs of one routine whose ids begin with *text*, hex digits; two at most."""
+    digits = text.replace("-", "").lower()
+    if not re.fullmatch("[0-9a-f]{1,32}", digits):
+        return []
+    between = _c.id.between(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
+    mine = _select().where(_c.routine_id == routine_id, between).limit(2)
+    return [_details(row) for row in connection.execute(mine)]
 
 
 def runs_of(
@@ -83,41 +92,59 @@ def all_runs(
     *since*: that ended, or were claimed, no earlier.
     """
     found = []
-    for chosen, at in ((UNFINISHED, _c.claimed_at), (ENDED, _c.finished_at)):
+    for chosen, at in _BY_TIME:
         for state in (state for state in states if state in chosen):
-            bounds = [_c.namespace == desk.namespace, in_states(state)]
+            bounds = _in_state(desk, state, chosen)
             bounds += [] if since is None else [at >= since]
             found += [_details(row) for row in _newest(connection, at, bounds, limit)]
     return _merged(found, limit, lambda run: run.finished_at or run.claimed_at or _EVER)
 
 
-def last_runs(connection: Connection, keys: Iterable[UUID]) -> dict[UUID, RunDetails]:
+def _in_state(desk: Desk, state: State, chosen: Sequence[State]) -> list[sa.ColumnElement[bool]]:
+    """Also that it is one of *chosen*: SQLite does not see by itself that their index suits."""
+    return [_c.namespace == desk.namespace, in_states(state), in_states(*chosen)]
+
+
+def last_runs(connection: Connection, desk: Desk, keys: Iterable[UUID]) -> dict[UUID, RunDetails]:
     """The run of each routine whose occurrence is the newest, by the routine's id."""
-    newest: dict[UUID, RunDetails] = {}
-    key = routines.c.id
-    at = [
-        sa.select(sa.func.max(_c.scheduled_for))
-        .where(_c.routine_id == key, _c.state == state.value)
-        .scalar_subquery()
-        for state in State
-    ]
-    for wanted in chunks(keys):
-        latest = [
-            max(instants)
-            for _, *read in connection.execute(sa.select(key, *map(raw, at)).where(key.in_(wanted)))
-            if (instants := [instant for each in read if (instant := instant_of(each))])
+    found: dict[UUID, RunDetails] = {}
+    newest = [_newest_of(state) for state in _states_there(connection, desk)]
+    for wanted in chunks(keys) if newest else ():
+        chosen = sa.select(*newest).where(routines.c.id.in_(wanted))
+        ids = [
+            max(filter(None, each)).rpartition(" ")[2]
+            for each in connection.execute(chosen)
+            if any(each)
         ]
-        if not latest:
-            continue
-        chosen = _select().where(
-            _c.routine_id.in_(wanted), _c.scheduled_for.in_(latest), in_states(*State)
-        )
-        for row in connection.execute(chosen).mappings():
+        for row in connection.execute(_select().where(_c.id.in_(ids))):
             run = _details(row)
-            before = newest.get(run.routine_id)
-            if before is None or before.scheduled_for < run.scheduled_for:
-                newest[run.routine_id] = run
-    return newest
+            found[run.routine_id] = run
+    # Not asked of the database: SQLite would look for the namespace, and not for the ids.
+    return {key: run for key, run in found.items() if run.namespace == desk.namespace}
+
+
+def _states_there(connection: Connection, desk: Desk) -> list[State]:
+    """The states that any run is in: mostly a few, and each is looked for with every routine."""
+    one: Any = sa.select(sa.literal_column("1")).limit(1)
+    there = [
+        (state, one.where(*_in_state(desk, state, chosen)).order_by(at).scalar_subquery())
+        for chosen, at in _BY_TIME
+        for state in chosen
+    ]
+    found = connection.execute(sa.select(*(each for _, each in there))).one()
+    return [state for (state, _), any_ in zip(there, found, strict=True) if any_]
+
+
+def _newest_of(state: State) -> Any:
+    """Instant and id, as one text that sorts as time does, of a routine's newest run in *state*.
+
+    By a range that is one state: where equality is asked for, PostgreSQL may take the index of
+    unfinished runs instead, and read all of those for each routine.
+    """
+    mine = sa.and_(_c.routine_id == routines.c.id, _c.state.between(state.value, state.value))
+    chosen = sa.select(raw(_c.scheduled_for) + " " + raw(_c.id)).where(mine)
+    newest_first = chosen.order_by(_c.state.desc(), _c.scheduled_for.desc())
+    return newest_first.limit(1).scalar_subquery()
 
 
 def routine_id_of(connection: Connection, desk: Desk, key: str | UUID) -> UUID:
@@ -137,7 +164,8 @@ def routine_id_of(connection: Connection, desk: Desk, key: str | UUID) -> UUID:
             known = sa.select(sa.literal(1)).where(column == routine_id)
             if connection.execute(known.where(table.c.namespace == desk.namespace)).first():
                 return routine_id
-    raise NotFoundError(f"there is no routine {str(key)!r}, and no run of one")
+    near = like(connection, desk, str(key))
+    raise NotFoundError(f"there is no routine {str(key)!r}, and no run of one{near}")
 
 
 def _newest(
@@ -147,7 +175,7 @@ def _newest(
     limit: int | None,
 ) -> Sequence[Any]:
     chosen = _select().where(*where).order_by(at.desc())
-    return connection.execute(chosen if limit is None else chosen.limit(limit)).mappings().all()
+    return connection.execute(chosen if limit is None else chosen.limit(limit)).all()
 
 
 def _merged(found: list[RunDetails], limit: int | None, at: Any) -> list[RunDetails]:
@@ -155,16 +183,27 @@ def _merged(found: list[RunDetails], limit: int | None, at: Any) -> list[RunDeta
 
 
 def _select() -> Any:
-    plain = (_c[name] for name in (*_TEXTS, *_NUMBERS))
-    return sa.select(*plain, *(raw(_c[name]).label(name) for name in _READ))
+    return sa.select(*(column if read is None else raw(column) for column, read in _READ))
 
 
 def _details(row: Any) -> RunDetails:
-    instants = {name: instant_of(row[name]) for name in (*_INSTANTS, "finished_at")}
     return RunDetails(
-        id=UUID(row["id"]),
-        routine_id=UUID(row["routine_id"]),
-        **{name: row[name] for name in (*_TEXTS, *_NUMBERS)},
-        **{name: json_of(row[name]) for name in _JSON},
-        **{**instants, "scheduled_for": instants["scheduled_for"] or _EVER},  # type: ignore[arg-type]
+        *(
+            value if read is None else read(value)
+            for value, (_, read) in zip(row, _READ, strict=True)
+        )
     )
+
+
+def _due(text: str | None) -> datetime:
+    return instant_of(text) or _EVER
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("id", "routine_id"), UUID),
+    **dict.fromkeys(("args", "kwargs", "options"), json_of),
+    **{column.name: instant_of for column in _c if isinstance(column.type, Instant)},
+    "scheduled_for": _due,
+}
+#: Columns in the order of `RunDetails`, and what makes a value of their text where it is not one.
+_READ = [(_c[each.name], _READERS.get(each.name)) for each in fields(RunDetails)]
