@@ -7,23 +7,43 @@ cheap to import, and to do nothing by itself.
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import click
+from click_didyoumean import DYMGroup
 
-from . import health
-
+#: Each command, and where it is: a module, and the name in it.
+COMMANDS = {
+    "errors": "errors:command",
+    "health": "health:command",
+    "history": "history:command",
+    "list": "listing:command",
+    "show": "show:command",
+    "upcoming": "upcoming:command",
+}
 #: ``celery worker --pool`` takes this name.
 POOL = "routines-asyncio"
 
 
-@click.group()
+class Commands(DYMGroup):  # type: ignore[misc]
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f".{module}", __name__), name)
+        return command
+
+
+@click.group(cls=Commands)
 def routines(**options: Any) -> None:
     """Look after routines."""
     # *options* are the app's own, ``app.user_options["preload"]``: Celery gives them to all.
-
-
-routines.add_command(health.command)
 
 
 def _name_pool() -> None:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import click
+from celery.app.utils import find_app
+from celery.bin.base import CLIContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ..config import shown_url
 from ..errors import KitError, SettingsError
+from .reading import reading
+from .tables import clean_lines, say
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +49,7 @@ def routines_of(celery: Any) -> Any:
 
 
 def passes_routines(command: F) -> F:
-    """The command is given the app's `Routines`; what they raise is told in a line."""
+    """The command is given the app's `Routines`; what they raise is a line, and an exit code."""
 
     @functools.wraps(command)
     @click.pass_obj
@@ -52,6 +57,8 @@ def passes_routines(command: F) -> F:
         routines = routines_of(celery)
         try:
             return command(routines, *args, **kwargs)
+        except BrokenPipeError:  # whoever read what is printed has enough; click knows
+            raise
         except SettingsError as error:
             raise click.UsageError(str(error)) from None
         except KitError as error:
@@ -66,7 +73,7 @@ def passes_routines(command: F) -> F:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say *message* on standard error, and exit with *code*."""
-    click.echo(f"Error: {message}", err=True)
+    click.echo("\n".join(clean_lines(f"Error: {message}")), err=True)
     raise click.exceptions.Exit(code)
 
 
@@ -77,8 +84,17 @@ def as_json(command: F) -> F:
 
 
 def print_json(value: Any) -> None:
-    """Print *value* as one document."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Of a list each element is on a line of its own; with an indent ten thousand take long."""
+    if isinstance(value, list):
+        encode = json.JSONEncoder(ensure_ascii=False).encode
+        text = "[\n" + ",\n".join(map(encode, value)) + "\n]" if value else "[]"
+    else:
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+    # What could move a terminal is escaped by JSON itself, but for these.
+    say(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def note(command: F) -> F:
@@ -92,11 +108,21 @@ def complete_names(context: click.Context, parameter: Any, incomplete: str) -> l
     try:
         from ..client import Wanted
 
-        routines = routines_of(context.find_root().obj or context.obj)
-        found = routines.list(Wanted((f"{incomplete}*",)), limit=MOST_COMPLETED)
+        wanted = Wanted((f"{incomplete}*",))
+        with reading(routines_of(_celery(context))) as seen:
+            found = seen.routines.list(wanted, limit=MOST_COMPLETED, connection=seen.connection)
     except Exception:  # noqa: BLE001  a shell that completes must not be written to
         return []
-    return [routine.name for routine in found]
+    return [routine.name for routine in found if routine.name.isprintable()]
+
+
+def _celery(context: click.Context) -> Any:
+    """What `celery` makes of its options; where a shell completes, it has only parsed them."""
+    root = context.find_root()
+    if root.obj is not None:
+        return root.obj
+    app = root.params.get("app")
+    return CLIContext(find_app(app) if isinstance(app, str) else app, no_color=True, workdir=None)
 
 
 def name_argument(command: F) -> F:
