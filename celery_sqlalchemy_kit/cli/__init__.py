@@ -15,10 +15,16 @@ from click_didyoumean import DYMGroup
 
 #: Each command, and where it is: a module, and the name in it.
 COMMANDS = {
+    "add": "definitions:add",
+    "disable": "switches:disable",
+    "enable": "switches:enable",
     "errors": "errors:command",
     "health": "health:command",
     "history": "history:command",
     "list": "listing:command",
+    "remove": "removals:remove",
+    "restore": "removals:restore",
+    "set": "definitions:set_",
     "show": "show:command",
     "upcoming": "upcoming:command",
 }

@@ -64,11 +64,18 @@ def passes_routines(command: F) -> F:
         except KitError as error:
             fail(str(error), NO)
         except (SQLAlchemyError, ImportError, ArgumentError, OSError) as error:
-            url = shown_url(routines._verbs.url())  # noqa: SLF001
-            told = " ".join(str(getattr(error, "orig", None) or error).split())
-            fail(f"the database {url} does not answer as it should: {told}", AWAY)
+            fail(f"the database {fault(routines._verbs.url(), error)}", AWAY)  # noqa: SLF001
 
     return run  # type: ignore[return-value]
+
+
+def fault(url: Any, error: BaseException) -> str:
+    """What is wrong with a database, in a line without its password."""
+    shown = shown_url(url)
+    if shown.endswith("…"):  # what the driver tells may be a part of a password that holds an @
+        return f"{shown} does not answer as it should"
+    told = " ".join(str(getattr(error, "orig", None) or error).split())
+    return f"{shown} does not answer as it should: {told}"
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -12,9 +12,11 @@ import click
 from ..clock import as_utc
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_PART = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|d|w)"
+_SECONDS |= {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_SECONDS |= {f"{unit}s": _SECONDS[unit] for unit in ("second", "minute", "hour", "day", "week")}
+_PART = rf"([0-9]+(?:\.[0-9]+)?)\s*({'|'.join(sorted(_SECONDS, key=len, reverse=True))})"
 _WHOLE = re.compile(rf"{_PART}(?:\s*{_PART})*", re.ASCII)
-_ALLOWED = "such as 90s, 15m, 2h, 13.5d or 1h30m"
+ALLOWED = "such as 90s, 15m, 2h, 13.5d or 1h30m"
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.2
@@ -27,9 +29,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
     ) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        found = _duration(value)
+        found = duration(value)
         if found is None:
-            self.fail(f"{value!r} is no duration; allowed are durations {_ALLOWED}", param, ctx)
+            self.fail(f"{value!r} is no duration; allowed are durations {ALLOWED}", param, ctx)
         return found
 
 
@@ -72,9 +74,9 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
         if text == "now":
             return When()
         sign = text[:1] if text[:1] in ("+", "-") else "-" if self.past else "+"
-        duration = _duration(text.removeprefix(sign))
-        if duration is not None:
-            return When(offset=duration if sign == "+" else -duration)
+        found = duration(text.removeprefix(sign))
+        if found is not None:
+            return When(offset=found if sign == "+" else -found)
         try:
             # Python 3.10 does not read the Z.
             return When(as_utc(datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))))
@@ -83,13 +85,18 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
             self.fail(
                 f"{value!r} is no instant; allowed are ISO 8601 with an offset, such as "
                 f"2026-12-01T09:00:00Z or 2026-12-01T09:00+01:00, now, and durations {side} now "
-                f"{_ALLOWED}",
+                f"{ALLOWED}",
                 param,
                 ctx,
             )
 
 
-def _duration(text: str) -> timedelta | None:
+def duration(text: str) -> timedelta | None:
+    """How long *text* says: numbers with units; None: it says nothing.
+
+    >>> duration("1h30m").total_seconds()
+    5400.0
+    """
     if not _WHOLE.fullmatch(text.strip().lower()):
         return None
     parts = re.findall(_PART, text.lower())

@@ -98,6 +98,10 @@ class AsyncRoutines(AsyncRunVerbs):
         verb = self._verbs.listed(wanted or Wanted(), limit, after)
         return await self._do(verb, **where)
 
+    async def names(self, *names: str, **where: Unpack[AsyncWithin]) -> builtins.list[str]:
+        """See `Routines.names`."""
+        return await self._do(self._verbs.names(names), **where)
+
     async def changes(
         self, name: str | None = None, *, limit: int | None = 100, **where: Unpack[AsyncWithin]
     ) -> builtins.list[Change]:

@@ -140,6 +140,14 @@ class Routines(RunVerbs):
         verb = self._verbs.listed(wanted or Wanted(), limit, after)
         return self._do(verb, **where)
 
+    def names(self, *names: str, **where: Unpack[Within]) -> builtins.list[str]:
+        """The names, sorted, of the routines that *names* stand for: names, ids or patterns.
+
+        Raises:
+            NotFoundError: a name is none's, or a pattern matches none.
+        """
+        return self._do(self._verbs.names(names), **where)
+
     def changes(
         self, name: str | None = None, *, limit: int | None = 100, **where: Unpack[Within]
     ) -> builtins.list[Change]:

@@ -90,6 +90,10 @@ class Verbs:
     ) -> Verb[list[RoutineDetails]]:
         return lambda c: routine_list.listed(c, self.desk, wanted, limit=limit, after=after)
 
+    def names(self, names: Iterable[str]) -> Verb[list[str]]:
+        asked = list(names)
+        return lambda c: routine_list.named(c, self.desk, asked)
+
     def run_now(self, key: str | UUID, given: Mapping[str, Any], note: str | None) -> Verb[UUID]:
         said = {name: value for name, value in given.items() if value is not None}
         return lambda c: orders.run_now(c, self.desk, key, said, note=note)

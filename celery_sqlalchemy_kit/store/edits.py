@@ -119,7 +119,7 @@ def switch(
     Raises:
         NotFoundError: a name is none's, or a pattern matches none; nothing has been changed.
     """
-    found = sorted({name for each in names for name in _names(connection, desk, each)})
+    found = routine_list.named(connection, desk, names)
     switched: list[str] = []
     for wanted in chunks(found):
         mine = sa.and_(_c.namespace == desk.namespace, _c.name.in_(wanted))
@@ -135,15 +135,6 @@ def switch(
         changes.record(connection, desk, "enable" if active else "disable", told, note)
         switched += [name for _, name, was in rows if bool(was) != active]
     return sorted(switched)
-
-
-def _names(connection: Connection, desk: Desk, name: str) -> list[str]:
-    if routine_list.is_pattern(name):
-        found = routine_list.names_of(connection, desk, name)
-        if not found:
-            raise NotFoundError(f"no routine matches {name!r}")
-        return found
-    return [find(connection, desk, name).name]
 
 
 def delete(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -119,6 +119,24 @@ def names_of(connection: Connection, desk: Desk, pattern: str) -> list[str]:
     where = sa.and_(_c.namespace == desk.namespace, *_conditions(wanted))
     there = connection.execute(sa.select(_c.name).where(where).order_by(_c.name)).scalars()
     return [name for name in there if _matches(name, wanted.names)]
+
+
+def named(connection: Connection, desk: Desk, names: Iterable[str]) -> list[str]:
+    """The names, sorted, of the routines that *names* stand for: names, ids or patterns.
+
+    Raises:
+        NotFoundError: a name is none's, or a pattern matches none.
+    """
+    found: set[str] = set()
+    for name in names:
+        if not is_pattern(name):
+            found.add(find(connection, desk, name).name)
+            continue
+        matching = names_of(connection, desk, name)
+        if not matching:
+            raise NotFoundError(f"no routine matches {name!r}")
+        found.update(matching)
+    return sorted(found)
 
 
 def is_pattern(name: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection, Engine
@@ -29,10 +30,31 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
     One that met a lock, a deadlock or a serialization failure is tried `TRIES` times, after
     short random pauses; one that was cut off once more, on a fresh connection.
     """
+    return _tried(engine.begin, work)
+
+
+def rehearse(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """What *work* returns, in a transaction that is rolled back; tried as in `transact`."""
+    return _tried(lambda: _undone(engine), work)
+
+
+@contextmanager
+def _undone(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
+
+
+def _tried(
+    begin: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]
+) -> T:
     since, tries = time.monotonic(), 0
     while True:
         try:
-            with engine.begin() as connection:
+            with begin() as connection:
                 return work(connection)
         except (DBAPIError, PoolTimeoutError) as error:
             tries += 1
