@@ -20,6 +20,11 @@ CHANGING = {
     "add": ["a", "t", "60"],
     "remove": ["a"],
     "restore": ["a"],
+    "run": ["a"],
+    "once": ["t"],
+    "reschedule": ["a", "--in", "5s"],
+    "cancel": ["a"],
+    "backfill": ["a", "--from", "1h"],
 }
 
 
