@@ -25,6 +25,9 @@ CHANGING = {
     "reschedule": ["a", "--in", "5s"],
     "cancel": ["a"],
     "backfill": ["a", "--from", "1h"],
+    "diff": [],
+    "reset": ["celery.backend_cleanup"],
+    "plan": [],
 }
 
 
