@@ -67,6 +67,11 @@ class SettableClock:
 DATABASE = DatabaseClock()
 
 
+def here() -> datetime:
+    """The present by this host's clock, by which nothing is decided: it is compared only."""
+    return datetime.now(UTC)
+
+
 def pause(seconds: float) -> None:
     """Wait; a signal's handler ends it by raising.
 

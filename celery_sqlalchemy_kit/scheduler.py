@@ -51,7 +51,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
 
     def __init__(self, app: Celery, *args: Any, clock: Clock = DATABASE, **kwargs: Any) -> None:
         self.settings = Settings.load(app.conf, scheduler=True)
-        _refuse(app, self.settings)
+        if faults := refused(app, self.settings):
+            raise SettingsError(faults)
         max_interval = kwargs.pop("max_interval", None) or self.settings.scheduler_max_interval
         self._clock = clock
         self._made: Running | None = None
@@ -201,8 +202,8 @@ def _say_farewell(store: SchedulerStore, published: Sequence[UUID]) -> None:
         return
 
 
-def _refuse(app: Celery, settings: Settings) -> None:
-    """Settings of Celery's with which a scheduler cannot do its work."""
+def refused(app: Celery, settings: Settings) -> list[str]:
+    """Settings of Celery's with which a scheduler cannot do its work, and why; none if it can."""
     faults = []
     if app.conf.task_always_eager:
         faults.append("app.conf.task_always_eager = True: tasks would run inside the scheduler")
@@ -215,8 +216,7 @@ def _refuse(app: Celery, settings: Settings) -> None:
                 f"broker_url and scheduler_db_uri share the SQLite file {url.database}: the "
                 "broker's writes would block the scheduler's; give each a file of its own"
             )
-    if faults:
-        raise SettingsError(faults)
+    return faults
 
 
 def _obey_sigterm() -> None:

@@ -28,6 +28,7 @@ CHANGING = {
     "diff": [],
     "reset": ["celery.backend_cleanup"],
     "plan": [],
+    "prune": [],
 }
 
 

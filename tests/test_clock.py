@@ -88,4 +88,6 @@ def test_nobody_else_reads_the_wall_clock():
         in {("time", "time"), ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today")}
     }
 
-    assert set() == readers
+    assert {"clock.py"} == readers
+    users = {file.name for file in package.rglob("*.py") if "import here" in file.read_text()}
+    assert {"checkup.py"} == users

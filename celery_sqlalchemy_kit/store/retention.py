@@ -22,6 +22,17 @@ def old(namespace: str, before: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(_c.namespace == namespace, in_states(*ENDED), _c.finished_at < before)
 
 
+def crowded(connection: Connection, namespace: str, keep: int) -> list[UUID]:
+    """The routines that have more than *keep* ended runs; counts all there are."""
+    found = (
+        sa.select(raw(_c.routine_id))
+        .where(_c.namespace == namespace, in_states(*ENDED))
+        .group_by(_c.routine_id)
+        .having(sa.func.count() > keep)
+    )
+    return [UUID(text) for text in connection.execute(found).scalars()]
+
+
 def surplus_before(connection: Connection, routine_id: UUID, keep: int) -> datetime | None:
     """The instant up to which ended runs of a routine are too many; None: there are not so many."""
     found = (
