@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from ..columns import raw
 from ..exchange.definition import Definition, read
 from ..exchange.keys import READERS
+from ..routines import Origin
 from ..tables import routines
 
 
@@ -26,12 +27,13 @@ class Kept:
 
 
 def kept(connection: Connection, namespace: str, timezone: str = "UTC") -> Kept:
-    """All routines of *namespace*. *timezone* is the zone of a schedule that names none.
+    """The routines of *namespace*, no one-offs. *timezone* is the zone of a schedule without one.
 
     One statement, nothing locked. A row that cannot be read is in nobody's way.
     """
     columns = [raw(routines.c[key]).label(key) for key in READERS]
-    mine = sa.select(*columns).where(routines.c.namespace == namespace)
+    no_one_off = sa.func.coalesce(routines.c.origin, "") != Origin.ONCE.value
+    mine = sa.select(*columns).where(routines.c.namespace == namespace, no_one_off)
     definitions, unreadable = [], {}
     for row in connection.execute(mine.order_by(routines.c.name)).mappings():
         definition, faults = read({key: _value(key, row[key]) for key in READERS}, timezone)
