@@ -179,6 +179,15 @@ def workers_leave_logging_alone():
 
 
 @pytest.fixture(autouse=True)
+def _no_app_outlives_its_test():
+    """What a later test declares would be registered with it as well, by its settings."""
+    before = set(_state._get_active_apps())
+    yield
+    for app in set(_state._get_active_apps()) - before:
+        _state._deregister_app(app)
+
+
+@pytest.fixture(autouse=True)
 def _no_connection_outlives_its_test(_sqlite_connections):
     """Dispose every engine that the test used; Python 3.13 warns of SQLite connections left open.
 

@@ -1227,7 +1227,7 @@ def test_a_celery_that_keeps_its_pools_elsewhere_has_the_commands_all_the_same(
 
     cli._name_pool()
 
-    assert "health" in cli.routines.commands
+    assert "health" in cli.routines.list_commands(None)
 
 
 def test_a_worker_whose_broker_celery_reads_without_its_loop(app):

@@ -34,7 +34,9 @@ def app(runs):
         broker_transport_options={"polling_interval": 0.01},
     )
     yield app
-    book.book_of(app)._kept.clear()
+    kept = book.book_of(app)
+    kept._kept.clear()
+    wait_for(lambda: kept._writer is None)  # it may be about to tell what another test listens to
     worker_state.reset_state()
     app.close()
 
