@@ -87,7 +87,7 @@ def routines(app, clock) -> Routines:
     """The Python API, by the clock that `beat` has; each statement is later than the one before."""
     later = SimpleNamespace(now=lambda: clock.advance(1e-6), monotonic=clock.monotonic)
     routines = Routines(app, who="ada@desk")
-    routines._verbs = Verbs(app, "ada@desk", later)
+    routines.verbs = Verbs(app, "ada@desk", later)
     return routines
 
 

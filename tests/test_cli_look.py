@@ -671,6 +671,8 @@ def test_a_shell_completes_commands_names_and_states(small, completed):
     assert ["broken", "fresh", "invoices", "poll", "report"] == completed("list", "report", "")
     assert ["failed"] == completed("history", "--state", "f")
     assert [] == completed("show", "rep", app="no_such_module")
+    call(small.app, "remove", "poll", "--yes")
+    assert ([], ["poll"]) == (completed("show", "po"), completed("restore", "p"))
 
 
 def test_celery_pays_for_no_command_that_it_does_not_run():

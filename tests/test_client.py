@@ -232,6 +232,26 @@ def test_the_plan_tells_what_differs_and_a_reset_takes_the_codes(database, app, 
         routines.reset("other")
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_looking_waits_for_nobody_who_writes(tables, app, routines):
+    key = routines.create("report", "t", 60).id
+    run = routines.run_now("report")
+    looking = {
+        "get": ("report",),
+        "names": ("rep*",),
+        "history": ("report",),
+        "run": (run,),
+        "last_runs": ([key],),
+        "next_runs": ("report",),
+        **dict.fromkeys(("list", "changes", "plan", "upcoming"), ()),
+    }
+    own = AsyncRoutines(app)
+    with tables.engine.begin():  # which on SQLite keeps every other writer out
+        for name, args in looking.items():
+            assert getattr(routines, name)(*args) is not None
+            assert await getattr(own, name)(*args) is not None
+
+
 def test_an_error_of_the_database_leaves_nothing_half_done(tables, routines):
     tables.engine.dispose()
     with tables.engine.begin() as connection:

@@ -107,8 +107,8 @@ def test_what_is_the_same_already_is_no_change(made, routines):
         ({"next_run_at": None}, "unknown field 'next_run_at'; allowed are task, schedule"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_scheduled_is_refused_and_nothing_changes(sqlite_only, said, told):
-    routines = sqlite_only
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_cannot_be_scheduled_is_refused_and_nothing_changes(routines, made, said, told):
     before = routines.get("report")
     schedule = said.get("schedule", 60)
     rest = {name: value for name, value in said.items() if name not in ("task", "schedule")}
@@ -122,37 +122,21 @@ def test_what_cannot_be_scheduled_is_refused_and_nothing_changes(sqlite_only, sa
     assert ["report"] == [routine.name for routine in routines.list()]
 
 
-@pytest.fixture
-def database(request):
-    """SQLite alone, where the SQL does not matter."""
-    if "sqlite_only" in request.fixturenames:
-        return request.getfixturevalue("sqlite")
-    return request.getfixturevalue(request.param)
-
-
-def pytest_generate_tests(metafunc):
-    if "database" in metafunc.fixturenames and "sqlite_only" not in metafunc.fixturenames:
-        metafunc.parametrize("database", ["sqlite", "postgresql", "mariadb"], indirect=True)
-
-
-@pytest.fixture
-def sqlite_only(sqlite, made, routines):
-    return routines
-
-
-def test_tasks_that_the_settings_do_not_allow_are_refused(sqlite_only, app, clock):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_tasks_that_the_settings_do_not_allow_are_refused(routines, made, app, clock):
     from celery_sqlalchemy_kit.client.verbs import Verbs
 
     app.conf.scheduler_allowed_tasks = ["reports.*"]
-    sqlite_only._verbs = Verbs(app, "ada", clock)
+    routines.verbs = Verbs(app, "ada", clock)
 
     with pytest.raises(RoutineError, match="scheduler_allowed_tasks allows reports"):
-        sqlite_only.create("evil", "os.system", 5)
+        routines.create("evil", "os.system", 5)
     with pytest.raises(RoutineError, match="scheduler_allowed_tasks"):
-        sqlite_only.once("os.system")
+        routines.once("os.system")
 
 
-def test_a_row_that_cannot_be_read_is_shown_and_healed(sqlite_only, database):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_row_that_cannot_be_read_is_shown_and_healed(routines, made, database):
     engine = sa.create_engine(database, future=True)
     broken = {"name": "broken", "task": "t", "schedule": "{nonsense", "jitter": 0}
     with engine.begin() as connection:
@@ -164,11 +148,11 @@ def test_a_row_that_cannot_be_read_is_shown_and_healed(sqlite_only, database):
         )
     engine.dispose()
 
-    shown = sqlite_only.get("broken")
+    shown = routines.get("broken")
     assert (shown.schedule, shown.schedule_json, shown.kwargs) == (None, "{nonsense", "{x")
     assert "not JSON" in shown.error
     assert shown.words == "unreadable"
-    healed = sqlite_only.update("broken", schedule=5, kwargs={})
+    healed = routines.update("broken", schedule=5, kwargs={})
     assert (healed.schedule, healed.error) == (parse(5), None)
 
 
@@ -242,34 +226,36 @@ def test_routines_are_listed_by_what_they_are(made, routines):
     assert len(names(one_offs=True)) == 5
 
 
-def test_a_long_list_is_read_page_by_page(sqlite_only, monkeypatch):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_long_list_is_read_page_by_page(routines, made, monkeypatch):
     from celery_sqlalchemy_kit.store import routine_list
 
     monkeypatch.setattr(routine_list, "PAGE", 3)
     for n in range(10):
-        sqlite_only.create(f"r{n}", "t", 60)
+        routines.create(f"r{n}", "t", 60)
 
-    everything = [routine.name for routine in sqlite_only.list()]
+    everything = [routine.name for routine in routines.list()]
     assert everything == sorted(["report", *(f"r{n}" for n in range(10))])
-    first = [routine.name for routine in sqlite_only.list(limit=4)]
-    rest = [routine.name for routine in sqlite_only.list(after=first[-1])]
+    first = [routine.name for routine in routines.list(limit=4)]
+    rest = [routine.name for routine in routines.list(after=first[-1])]
     assert (first, rest) == (everything[:4], everything[4:])
 
 
-def test_namespaces_do_not_see_each_other(sqlite_only, app, clock):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_namespaces_do_not_see_each_other(routines, made, app, clock):
     from celery_sqlalchemy_kit.client.verbs import Verbs
 
-    key = sqlite_only.get("report").id
+    key = routines.get("report").id
     app.conf.scheduler_namespace = "other"
-    sqlite_only._verbs = Verbs(app, "ada", clock)
+    routines.verbs = Verbs(app, "ada", clock)
 
-    assert sqlite_only.list() == []
+    assert routines.list() == []
     for asked in ("report", key):
         with pytest.raises(NotFoundError):
-            sqlite_only.get(asked)
+            routines.get(asked)
     with pytest.raises(NotFoundError):
-        sqlite_only.history("report")
-    assert sqlite_only.create("report", "t", 5).namespace == "other"
+        routines.history("report")
+    assert routines.create("report", "t", 5).namespace == "other"
 
 
 def test_old_changes_are_pruned_with_old_runs(made, routines, clock):
@@ -285,6 +271,7 @@ def test_old_changes_are_pruned_with_old_runs(made, routines, clock):
     assert ["update"] == [change.action for change in routines.changes()]
 
 
-def test_an_id_of_nobody_is_told(sqlite_only):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_an_id_of_nobody_is_told(routines, made):
     with pytest.raises(NotFoundError, match="there is no routine"):
-        sqlite_only.get(uuid4())
+        routines.get(uuid4())

@@ -178,14 +178,15 @@ def test_a_name_that_is_taken_is_refused(scheduler, routines):
         ({"name": "x" * 256}, "allowed are 1 to 255 characters"),
     ],
 )
-def test_what_cannot_be_sent_is_refused(sqlite_only, said, told):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_cannot_be_sent_is_refused(routines, scheduler, said, told):
     with pytest.raises(RoutineError, match=told):
-        sqlite_only.once("t", **said)
+        routines.once("t", **said)
     with pytest.raises(RoutineError, match="task = "):
-        sqlite_only.once("")
+        routines.once("")
     with pytest.raises(RoutineError, match="at or in_ is needed"):
-        sqlite_only.reschedule(uuid4())
-    assert sqlite_only.list(PENDING) == []
+        routines.reschedule(uuid4())
+    assert routines.list(PENDING) == []
 
 
 def test_a_run_whose_scheduler_dies_is_sent_by_another_though_its_row_is_gone(
@@ -257,21 +258,3 @@ def test_cancelling_and_claiming_at_once_leaves_one_winner(database, clock, rout
     for key in keys:
         (run,) = routines.history(key)
         assert (cancelled[key], run.state) == (True, State.SKIPPED.value)
-
-
-@pytest.fixture
-def database(request):
-    """SQLite alone, where the SQL does not matter."""
-    if "sqlite_only" in request.fixturenames:
-        return request.getfixturevalue("sqlite")
-    return request.getfixturevalue(request.param)
-
-
-def pytest_generate_tests(metafunc):
-    if "database" in metafunc.fixturenames and "sqlite_only" not in metafunc.fixturenames:
-        metafunc.parametrize("database", ["sqlite", "postgresql", "mariadb"], indirect=True)
-
-
-@pytest.fixture
-def sqlite_only(sqlite, scheduler, routines):
-    return routines

@@ -142,33 +142,16 @@ def test_a_backfill_of_what_does_not_overlap_runs_one_after_the_other(scheduler,
     assert seen == [first - n * timedelta(hours=1) for n in (3, 2, 1)]
 
 
-def test_a_backfill_has_bounds(sqlite_only, clock):
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_backfill_has_bounds(routines, scheduler, clock):
     span = {"since": clock.now() - 10 * DAY, "until": clock.now()}
     with pytest.raises(RoutineError, match="more than 100 occurrences"):
-        sqlite_only.backfill("report", Span(**span, limit=100))
+        routines.backfill("report", Span(**span, limit=100))
     with pytest.raises(RoutineError, match="per_second = 0"):
         Span(**span, per_second=0)
     with pytest.raises(RoutineError, match=r"since = .*with a time zone"):
         Span(datetime(2026, 1, 1), clock.now())
-    sqlite_only.create("later", "t", {"after": 5})
+    routines.create("later", "t", {"after": 5})
     with pytest.raises(RoutineError, match="a backfill needs a schedule that recurs"):
-        sqlite_only.backfill("later", Span(**span))
-    assert sqlite_only.backfill("report", Span(clock.now(), clock.now())).occurrences == ()
-
-
-@pytest.fixture
-def database(request):
-    """SQLite alone, where the SQL does not matter."""
-    if "sqlite_only" in request.fixturenames:
-        return request.getfixturevalue("sqlite")
-    return request.getfixturevalue(request.param)
-
-
-def pytest_generate_tests(metafunc):
-    if "database" in metafunc.fixturenames and "sqlite_only" not in metafunc.fixturenames:
-        metafunc.parametrize("database", ["sqlite", "postgresql", "mariadb"], indirect=True)
-
-
-@pytest.fixture
-def sqlite_only(sqlite, scheduler, routines):
-    return routines
+        routines.backfill("later", Span(**span))
+    assert routines.backfill("report", Span(clock.now(), clock.now())).occurrences == ()

@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -21,7 +21,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ..config import shown_url
 from ..errors import KitError, SettingsError
-from .reading import reading
+from ..store import edits
+from .reading import Reading, reading
 from .tables import clean_lines, say
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,7 +43,7 @@ def routines_of(celery: Any) -> Any:
 
     try:
         routines = Routines(celery.app, who=os.environ.get("ROUTINES_WHO"))
-        routines._verbs.url()  # noqa: SLF001  before anything is printed
+        routines.verbs.url()
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     return routines
@@ -64,7 +65,7 @@ def passes_routines(command: F) -> F:
         except KitError as error:
             fail(str(error), NO)
         except (SQLAlchemyError, ImportError, ArgumentError, OSError) as error:
-            fail(f"the database {fault(routines._verbs.url(), error)}", AWAY)  # noqa: SLF001
+            fail(f"the database {fault(routines.verbs.url(), error)}", AWAY)
 
     return run  # type: ignore[return-value]
 
@@ -112,15 +113,30 @@ def note(command: F) -> F:
 
 def complete_names(context: click.Context, parameter: Any, incomplete: str) -> list[str]:
     """Names of routines for the shell; none where there is no app, or no database."""
-    try:
-        from ..client import Wanted
+    from ..client import Wanted
 
+    def names(seen: Reading) -> Iterable[str]:
         wanted = Wanted((f"{incomplete}*",))
+        found = seen.routines.list(wanted, limit=MOST_COMPLETED, connection=seen.connection)
+        return (routine.name for routine in found)
+
+    return _completed(context, names)
+
+
+def complete_removed(context: click.Context, parameter: Any, incomplete: str) -> list[str]:
+    """The same of routines that were removed."""
+    return _completed(
+        context,
+        lambda seen: edits.removed(seen.connection, seen.desk, incomplete, limit=MOST_COMPLETED),
+    )
+
+
+def _completed(context: click.Context, names: Callable[[Reading], Iterable[str]]) -> list[str]:
+    try:
         with reading(routines_of(_celery(context))) as seen:
-            found = seen.routines.list(wanted, limit=MOST_COMPLETED, connection=seen.connection)
+            return [name for name in names(seen) if name.isprintable()]
     except Exception:  # noqa: BLE001  a shell that completes must not be written to
         return []
-    return [routine.name for routine in found if routine.name.isprintable()]
 
 
 def _celery(context: click.Context) -> Any:

@@ -80,7 +80,7 @@ def import_(
     All of it or, where something is wrong, none. Routines that are not named stay as they are.
     Shows what is made and what is changed, then asks, if there is anybody to ask.
     """
-    desk = routines._verbs.desk  # noqa: SLF001  its own
+    desk = routines.verbs.desk
     definitions, problems = read(source)
 
     def compared(connection: Connection) -> Changes:
@@ -110,7 +110,7 @@ def import_(
 
 
 def _kept(routines: Any, connection: Connection) -> Kept:
-    desk = routines._verbs.desk  # noqa: SLF001  its own
+    desk = routines.verbs.desk
     return kept(connection, desk.namespace, desk.timezone)
 
 

@@ -33,13 +33,13 @@ def rehearsed(routines: Any, work: Work[T]) -> T:
 
 def present(routines: Any) -> datetime:
     """The present, as the database has it."""
-    now: datetime = transact(client(routines), routines._verbs.desk.present)  # noqa: SLF001
+    now: datetime = transact(client(routines), routines.verbs.desk.present)
     return now
 
 
 def client(routines: Any) -> Engine:
     """The one that the app's `Routines` use."""
-    engine: Engine = routines._verbs.engine()  # noqa: SLF001  the desk's own
+    engine: Engine = routines.verbs.engine()
     return engine
 
 

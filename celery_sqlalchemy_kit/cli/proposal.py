@@ -66,7 +66,7 @@ def locked(routines: Any, connection: Connection, key: Any) -> RoutineDetails:
     Raises:
         NotFoundError: there is none.
     """
-    return find(connection, routines._verbs.desk, key, lock=True)  # noqa: SLF001
+    return find(connection, routines.verbs.desk, key, lock=True)
 
 
 def edit(

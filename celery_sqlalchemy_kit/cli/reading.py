@@ -46,7 +46,7 @@ def uncollected() -> Iterator[None]:
 def reading(routines: Routines) -> Iterator[Reading]:
     """A connection of its own. Print when it is closed: as long as it reads, and whoever reads
     what is printed takes his time, nobody can commit on SQLite."""
-    verbs = routines._verbs  # noqa: SLF001  its settings are what this is made of
+    verbs = routines.verbs
     engine = engine_to_look(verbs.url(), verbs.settings.scheduler_db_schema, STATEMENT_TIMEOUT)
     try:
         with engine.connect().execution_options(reading=True) as connection:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from ..errors import ConflictError
 from .consent import Manner, agree, asks, manner_options
 from .desk import as_json as as_json_option
-from .desk import name_arguments, note, passes_routines, print_json
+from .desk import complete_removed, name_arguments, note, passes_routines, print_json
 from .engines import rehearsed, together
 from .examples import examples
 from .lines import counted, say, shortened
@@ -48,7 +48,7 @@ def remove(
 
 
 @click.command(epilog=examples("restore nightly", "restore nightly weekly --note 'still needed'"))
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…", shell_complete=complete_removed)
 @note
 @as_json_option
 @passes_routines

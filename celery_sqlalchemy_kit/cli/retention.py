@@ -36,7 +36,7 @@ def prune(routines: Any, before: When | None, keep: int | None, *, as_json: bool
     delete old changes, by scheduler_keep_changes_for; without options this command does the same at
     once. With options it deletes runs, and goes by them alone.
     """
-    verbs = routines._verbs  # noqa: SLF001  its settings and its namespace
+    verbs = routines.verbs
     settings, engine, now = verbs.settings, client(routines), present(routines)
     told = {}
     if before is None and keep is None:

@@ -43,7 +43,7 @@ def migrate(*, sql: bool, dialect: str | None) -> None:
 def _migrate(routines: Any) -> None:
     from .. import migrations
 
-    engine = to_migrate(routines._verbs.settings)  # noqa: SLF001  its own
+    engine = to_migrate(routines.verbs.settings)
     try:
         done = migrations.migrate(engine)
     finally:

@@ -67,7 +67,7 @@ def _found(seen: Reading, name: str) -> Found:
 
 
 def _drift(seen: Reading, name: str) -> list[Drift] | str:
-    app = seen.routines._verbs.app  # noqa: SLF001
+    app = seen.routines.verbs.app
     try:
         app.loader.import_default_modules()
         plan = seen.routines.plan(connection=seen.connection)

@@ -34,7 +34,7 @@ class AsyncRunVerbs(AsyncTransacting):
     ) -> UUID:
         """See `Routines.run_now`."""
         given = {"args": args, "kwargs": kwargs, "options": options}
-        return await self._do(self._verbs.run_now(key, given, note), **where)
+        return await self._do(self.verbs.run_now(key, given, note), **where)
 
     async def backfill(
         self,
@@ -46,7 +46,7 @@ class AsyncRunVerbs(AsyncTransacting):
         **where: Unpack[AsyncWithin],
     ) -> Backfill:
         """See `Routines.backfill`."""
-        verb = self._verbs.backfill(key, span, dry_run=dry_run, note=note)
+        verb = self.verbs.backfill(key, span, dry_run=dry_run, note=note)
         return await self._do(verb, **where)
 
     async def history(
@@ -59,29 +59,29 @@ class AsyncRunVerbs(AsyncTransacting):
         **where: Unpack[AsyncWithin],
     ) -> list[RunDetails]:
         """See `Routines.history`."""
-        return await self._do(self._verbs.history(key, states, since, limit), **where)
+        return await self._look(self.verbs.history(key, states, since, limit), **where)
 
     async def run(self, run_id: UUID, **where: Unpack[AsyncWithin]) -> RunDetails:
         """See `Routines.run`."""
-        return await self._do(self._verbs.run(run_id), **where)
+        return await self._look(self.verbs.run(run_id), **where)
 
     async def last_runs(
         self, ids: Iterable[UUID], **where: Unpack[AsyncWithin]
     ) -> dict[UUID, RunDetails]:
         """See `Routines.last_runs`."""
-        return await self._do(self._verbs.last_runs(ids), **where)
+        return await self._look(self.verbs.last_runs(ids), **where)
 
     async def upcoming(
         self, within: timedelta = HOUR, *, limit: int = 1000, **where: Unpack[AsyncWithin]
     ) -> list[tuple[datetime, RoutineDetails]]:
         """See `Routines.upcoming`."""
-        return await self._do(self._verbs.upcoming(within, limit), **where)
+        return await self._look(self.verbs.upcoming(within, limit), **where)
 
     async def next_runs(
         self, key: str | UUID, n: int = 10, **where: Unpack[AsyncWithin]
     ) -> list[datetime]:
         """See `Routines.next_runs`."""
-        return await self._do(self._verbs.next_runs(key, n), **where)
+        return await self._look(self.verbs.next_runs(key, n), **where)
 
     async def once(
         self,
@@ -97,11 +97,11 @@ class AsyncRunVerbs(AsyncTransacting):
     ) -> UUID:
         """See `Routines.once`."""
         wanted = OneOff(task, args, kwargs or {}, options or {}, at, in_, name)
-        return (await self._do(self._verbs.once([wanted]), **where))[0]
+        return (await self._do(self.verbs.once([wanted]), **where))[0]
 
     async def once_all(self, wanted: Iterable[OneOff], **where: Unpack[AsyncWithin]) -> list[UUID]:
         """See `Routines.once_all`."""
-        return await self._do(self._verbs.once(wanted), **where)
+        return await self._do(self.verbs.once(wanted), **where)
 
     async def reschedule(
         self,
@@ -113,10 +113,10 @@ class AsyncRunVerbs(AsyncTransacting):
         **where: Unpack[AsyncWithin],
     ) -> datetime:
         """See `Routines.reschedule`."""
-        return await self._do(self._verbs.reschedule(key, at, in_, note), **where)
+        return await self._do(self.verbs.reschedule(key, at, in_, note), **where)
 
     async def cancel(
         self, key: UUID, *, note: str | None = None, **where: Unpack[AsyncWithin]
     ) -> bool:
         """See `Routines.cancel`."""
-        return await self._do(self._verbs.cancel(key, note), **where)
+        return await self._do(self.verbs.cancel(key, note), **where)

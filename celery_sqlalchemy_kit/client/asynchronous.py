@@ -40,11 +40,11 @@ class AsyncRoutines(AsyncRunVerbs):
         """See `Routines.create`."""
         said, where = parted(fields)
         given = {"name": name, "task": task, "schedule": schedule, **said}
-        return await self._do(self._verbs.create(given, if_exists, note), **where)
+        return await self._do(self.verbs.create(given, if_exists, note), **where)
 
     async def get(self, key: str | UUID, **where: Unpack[AsyncWithin]) -> RoutineDetails:
         """See `Routines.get`."""
-        return await self._do(self._verbs.get(key), **where)
+        return await self._look(self.verbs.get(key), **where)
 
     async def update(
         self,
@@ -55,7 +55,7 @@ class AsyncRoutines(AsyncRunVerbs):
     ) -> RoutineDetails:
         """See `Routines.update`."""
         said, where = parted(fields)
-        return await self._do(self._verbs.update(key, said, note), **where)
+        return await self._do(self.verbs.update(key, said, note), **where)
 
     async def delete(
         self,
@@ -66,25 +66,25 @@ class AsyncRoutines(AsyncRunVerbs):
         **where: Unpack[AsyncWithin],
     ) -> RoutineDetails:
         """See `Routines.delete`."""
-        return await self._do(self._verbs.delete(key, force=force, note=note), **where)
+        return await self._do(self.verbs.delete(key, force=force, note=note), **where)
 
     async def restore(
         self, name: str, *, note: str | None = None, **where: Unpack[AsyncWithin]
     ) -> RoutineDetails:
         """See `Routines.restore`."""
-        return await self._do(self._verbs.restore(name, note), **where)
+        return await self._do(self.verbs.restore(name, note), **where)
 
     async def enable(
         self, *names: str, note: str | None = None, **where: Unpack[AsyncWithin]
     ) -> builtins.list[str]:
         """See `Routines.enable`."""
-        return await self._do(self._verbs.switch(names, active=True, note=note), **where)
+        return await self._do(self.verbs.switch(names, active=True, note=note), **where)
 
     async def disable(
         self, *names: str, note: str | None = None, **where: Unpack[AsyncWithin]
     ) -> builtins.list[str]:
         """See `Routines.disable`."""
-        return await self._do(self._verbs.switch(names, active=False, note=note), **where)
+        return await self._do(self.verbs.switch(names, active=False, note=note), **where)
 
     async def list(
         self,
@@ -95,22 +95,22 @@ class AsyncRoutines(AsyncRunVerbs):
         **where: Unpack[AsyncWithin],
     ) -> builtins.list[RoutineDetails]:
         """See `Routines.list`."""
-        verb = self._verbs.listed(wanted or Wanted(), limit, after)
-        return await self._do(verb, **where)
+        verb = self.verbs.listed(wanted or Wanted(), limit, after)
+        return await self._look(verb, **where)
 
     async def names(self, *names: str, **where: Unpack[AsyncWithin]) -> builtins.list[str]:
         """See `Routines.names`."""
-        return await self._do(self._verbs.names(names), **where)
+        return await self._look(self.verbs.names(names), **where)
 
     async def changes(
         self, name: str | None = None, *, limit: int | None = 100, **where: Unpack[AsyncWithin]
     ) -> builtins.list[Change]:
         """See `Routines.changes`."""
-        return await self._do(self._verbs.changes(name, limit), **where)
+        return await self._look(self.verbs.changes(name, limit), **where)
 
     async def plan(self, **where: Unpack[AsyncWithin]) -> Plan:
         """See `Routines.plan`."""
-        return await self._do(self._verbs.plan(), **where)
+        return await self._look(self.verbs.plan(), **where)
 
     async def reset(
         self,
@@ -121,4 +121,4 @@ class AsyncRoutines(AsyncRunVerbs):
         **where: Unpack[AsyncWithin],
     ) -> RoutineDetails:
         """See `Routines.reset`."""
-        return await self._do(self._verbs.reset(name, fields, note), **where)
+        return await self._do(self.verbs.reset(name, fields, note), **where)

@@ -42,7 +42,7 @@ class RunVerbs(Transacting):
             RoutineError: what is given, or the routine itself, cannot be sent.
         """
         given = {"args": args, "kwargs": kwargs, "options": options}
-        return self._do(self._verbs.run_now(key, given, note), **where)
+        return self._do(self.verbs.run_now(key, given, note), **where)
 
     def backfill(
         self,
@@ -60,7 +60,7 @@ class RunVerbs(Transacting):
             RoutineError: there are more occurrences than the span's limit, or none that are known
                 beforehand, or the routine cannot be sent.
         """
-        verb = self._verbs.backfill(key, span, dry_run=dry_run, note=note)
+        verb = self.verbs.backfill(key, span, dry_run=dry_run, note=note)
         return self._do(verb, **where)
 
     def history(
@@ -81,7 +81,7 @@ class RunVerbs(Transacting):
         Raises:
             NotFoundError: there is no such routine, and no run of it.
         """
-        return self._do(self._verbs.history(key, states, since, limit), **where)
+        return self._look(self.verbs.history(key, states, since, limit), **where)
 
     def run(self, run_id: UUID, **where: Unpack[Within]) -> RunDetails:
         """The run of that id.
@@ -89,17 +89,17 @@ class RunVerbs(Transacting):
         Raises:
             NotFoundError: there is none, or it was pruned.
         """
-        return self._do(self._verbs.run(run_id), **where)
+        return self._look(self.verbs.run(run_id), **where)
 
     def last_runs(self, ids: Iterable[UUID], **where: Unpack[Within]) -> dict[UUID, RunDetails]:
         """Of each routine the run whose occurrence is the newest, by the routine's id."""
-        return self._do(self._verbs.last_runs(ids), **where)
+        return self._look(self.verbs.last_runs(ids), **where)
 
     def upcoming(
         self, within: timedelta = HOUR, *, limit: int = 1000, **where: Unpack[Within]
     ) -> list[tuple[datetime, RoutineDetails]]:
         """When routines are due from now on, in order: the first *limit* *within* that time."""
-        return self._do(self._verbs.upcoming(within, limit), **where)
+        return self._look(self.verbs.upcoming(within, limit), **where)
 
     def next_runs(self, key: str | UUID, n: int = 10, **where: Unpack[Within]) -> list[datetime]:
         """When one routine is due next, at most *n* times; not at all if it is off.
@@ -107,7 +107,7 @@ class RunVerbs(Transacting):
         Raises:
             NotFoundError: there is no such routine.
         """
-        return self._do(self._verbs.next_runs(key, n), **where)
+        return self._look(self.verbs.next_runs(key, n), **where)
 
     def once(
         self,
@@ -133,11 +133,11 @@ class RunVerbs(Transacting):
             ConflictError: a routine has this *name*.
         """
         wanted = OneOff(task, args, kwargs or {}, options or {}, at, in_, name)
-        return self._do(self._verbs.once([wanted]), **where)[0]
+        return self._do(self.verbs.once([wanted]), **where)[0]
 
     def once_all(self, wanted: Iterable[OneOff], **where: Unpack[Within]) -> list[UUID]:
         """`once` for many, in one transaction; returns the ids, in the same order."""
-        return self._do(self._verbs.once(wanted), **where)
+        return self._do(self.verbs.once(wanted), **where)
 
     def reschedule(
         self,
@@ -154,7 +154,7 @@ class RunVerbs(Transacting):
             NotFoundError: there is no such one-off.
             ConflictError: it has been claimed: it runs, or has run.
         """
-        return self._do(self._verbs.reschedule(key, at, in_, note), **where)
+        return self._do(self.verbs.reschedule(key, at, in_, note), **where)
 
     def cancel(self, key: UUID, *, note: str | None = None, **where: Unpack[Within]) -> bool:
         """Have a one-off not run; false: too late, it has begun, or is over.
@@ -165,4 +165,4 @@ class RunVerbs(Transacting):
         Raises:
             NotFoundError: there is no such one-off.
         """
-        return self._do(self._verbs.cancel(key, note), **where)
+        return self._do(self.verbs.cancel(key, note), **where)

@@ -55,7 +55,7 @@ class Routines(RunVerbs):
         """
         said, where = parted(fields)
         given = {"name": name, "task": task, "schedule": schedule, **said}
-        return self._do(self._verbs.create(given, if_exists, note), **where)
+        return self._do(self.verbs.create(given, if_exists, note), **where)
 
     def get(self, key: str | UUID, **where: Unpack[Within]) -> RoutineDetails:
         """The routine of that name, or id.
@@ -63,7 +63,7 @@ class Routines(RunVerbs):
         Raises:
             NotFoundError: there is none.
         """
-        return self._do(self._verbs.get(key), **where)
+        return self._look(self.verbs.get(key), **where)
 
     def update(
         self,
@@ -79,7 +79,7 @@ class Routines(RunVerbs):
             RoutineError, ScheduleError: names the field, its value and what is allowed.
         """
         said, where = parted(fields)
-        return self._do(self._verbs.update(key, said, note), **where)
+        return self._do(self.verbs.update(key, said, note), **where)
 
     def delete(
         self,
@@ -95,7 +95,7 @@ class Routines(RunVerbs):
             NotFoundError: there is no such routine.
             ConflictError: a running scheduler declares it in code; unless *force*.
         """
-        return self._do(self._verbs.delete(key, force=force, note=note), **where)
+        return self._do(self.verbs.delete(key, force=force, note=note), **where)
 
     def restore(
         self, name: str, *, note: str | None = None, **where: Unpack[Within]
@@ -106,7 +106,7 @@ class Routines(RunVerbs):
             NotFoundError: none of that name was removed.
             ConflictError: there is one of that name.
         """
-        return self._do(self._verbs.restore(name, note), **where)
+        return self._do(self.verbs.restore(name, note), **where)
 
     def enable(
         self, *names: str, note: str | None = None, **where: Unpack[Within]
@@ -117,13 +117,13 @@ class Routines(RunVerbs):
         Raises:
             NotFoundError: a name is none's, or a pattern matches none; nothing is changed.
         """
-        return self._do(self._verbs.switch(names, active=True, note=note), **where)
+        return self._do(self.verbs.switch(names, active=True, note=note), **where)
 
     def disable(
         self, *names: str, note: str | None = None, **where: Unpack[Within]
     ) -> builtins.list[str]:
         """Switch them off; see `enable`. From the commit on no run of theirs is sent."""
-        return self._do(self._verbs.switch(names, active=False, note=note), **where)
+        return self._do(self.verbs.switch(names, active=False, note=note), **where)
 
     def list(
         self,
@@ -137,8 +137,8 @@ class Routines(RunVerbs):
 
         *limit*: so many at most; those that follow are listed with the last name as *after*.
         """
-        verb = self._verbs.listed(wanted or Wanted(), limit, after)
-        return self._do(verb, **where)
+        verb = self.verbs.listed(wanted or Wanted(), limit, after)
+        return self._look(verb, **where)
 
     def names(self, *names: str, **where: Unpack[Within]) -> builtins.list[str]:
         """The names, sorted, of the routines that *names* stand for: names, ids or patterns.
@@ -146,18 +146,18 @@ class Routines(RunVerbs):
         Raises:
             NotFoundError: a name is none's, or a pattern matches none.
         """
-        return self._do(self._verbs.names(names), **where)
+        return self._look(self.verbs.names(names), **where)
 
     def changes(
         self, name: str | None = None, *, limit: int | None = 100, **where: Unpack[Within]
     ) -> builtins.list[Change]:
         """What was changed by this class and by the command line, newest first."""
-        return self._do(self._verbs.changes(name, limit), **where)
+        return self._look(self.verbs.changes(name, limit), **where)
 
     def plan(self, **where: Unpack[Within]) -> Plan:
         """What the start of a scheduler would change so that the table fits the code of *app*,
         whose task modules have to be imported; ``drift`` is what differs and stays."""
-        return self._do(self._verbs.plan(), **where)
+        return self._look(self.verbs.plan(), **where)
 
     def reset(
         self,
@@ -174,4 +174,4 @@ class Routines(RunVerbs):
             NotFoundError: the code declares no such routine, or the table has none.
             RoutineError: a field is none of these.
         """
-        return self._do(self._verbs.reset(name, fields, note), **where)
+        return self._do(self.verbs.reset(name, fields, note), **where)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from celery import Celery
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
-from ..store.transactions import transact
+from ..store.transactions import look, transact
 from .verbs import Verb, Verbs
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+    from typing_extensions import Unpack
+
+    from .fields import Within
 
 T = TypeVar("T")
 
@@ -20,10 +24,19 @@ class Transacting:
     """What `Routines` carries out its verbs with."""
 
     def __init__(self, app: Celery, *, who: str | None = None) -> None:
-        self._verbs = Verbs(app, who)
+        #: What they do, and with which settings.
+        self.verbs = Verbs(app, who)
 
-    def _do(
+    def _do(self, verb: Verb[T], **where: Unpack[Within]) -> T:
+        return self._within(transact, verb, **where)
+
+    def _look(self, verb: Verb[T], **where: Unpack[Within]) -> T:
+        """The same of a verb that writes nothing."""
+        return self._within(look, verb, **where)
+
+    def _within(
         self,
+        alone: Callable[[Engine, Verb[T]], T],
         verb: Verb[T],
         *,
         session: Session | None = None,
@@ -33,7 +46,7 @@ class Transacting:
             raise TypeError("session and connection exclude each other")
         given = session if connection is None else connection
         if given is None:
-            return transact(self._verbs.engine(), verb)
+            return alone(self.verbs.engine(), verb)
         if "Async" in type(given).__name__:
             raise TypeError(f"{type(given).__name__} is asynchronous: AsyncRoutines takes it")
         return verb(connection_of(given))

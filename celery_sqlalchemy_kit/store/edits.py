@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from .. import tables
 from ..details import RoutineDetails
 from ..errors import ConflictError, NotFoundError
 from ..routines import Origin
@@ -187,6 +188,17 @@ def restore(
     restored = find(connection, desk, name)
     changes.record(connection, desk, "restore", [(restored.id, name, {})], note)
     return restored
+
+
+def removed(connection: Connection, desk: Desk, start: str, *, limit: int) -> list[str]:
+    """The first *limit* names, beginning with *start*, of what `restore` would bring back."""
+    name = tables.removed.c.name
+    mine = sa.and_(
+        tables.removed.c.namespace == desk.namespace, name.startswith(start, autoescape=True)
+    )
+    return list(
+        connection.execute(sa.select(name).where(mine).order_by(name).limit(limit)).scalars()
+    )
 
 
 def _shown(routine: RoutineDetails, names: Iterable[str]) -> dict[str, Any]:

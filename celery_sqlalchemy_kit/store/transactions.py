@@ -33,6 +33,12 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
     return _tried(engine.begin, work)
 
 
+def look(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """What *work*, which writes nothing, returns; tried as in `transact`. On SQLite it waits for
+    no writer, and none waits for it."""
+    return _tried(lambda: engine.connect().execution_options(reading=True), work)
+
+
 def rehearse(engine: Engine, work: Callable[[Connection], T]) -> T:
     """What *work* returns, in a transaction that is rolled back; tried as in `transact`."""
     return _tried(lambda: _undone(engine), work)
