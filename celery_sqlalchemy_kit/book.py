@@ -24,7 +24,6 @@ from .config import Settings
 from .errors import SettingsError, StoreError
 from .factories import factory_at
 from .storage import RunLedger
-from .store.ledger import Ledger
 
 #: Seconds after a failure until the ledger is asked again; doubling.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 2.0
@@ -183,6 +182,8 @@ def _settings_of(app: Celery, clock: Clock) -> tuple[Settings, Callable[[], RunL
             "scheduler_db_uri is not set in this worker"
         )
         return settings, None
+    from .store.ledger import Ledger  # not before a task runs: most of what declares one runs none
+
     return settings, partial(Ledger.at, url, settings.scheduler_db_schema)
 
 

@@ -6,6 +6,7 @@ text, and ``error`` says why.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -93,7 +94,7 @@ class RoutineDetails(_Shown):
     task: str
     #: None if it cannot be read; `schedule_json` is what stands in the row.
     schedule: Schedule | None
-    schedule_json: Any = field(repr=False)
+    schedule_text: str | None = field(repr=False)
     active: bool = True
     args: Any = ()
     kwargs: Any = field(default_factory=dict)
@@ -115,6 +116,11 @@ class RoutineDetails(_Shown):
     updated_at: datetime | None = None
     #: What schedulers see in the row; None where they see what `error` says.
     routine: Routine | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def schedule_json(self) -> Any:
+        """What stands in the row: decoded, or its text if it is no JSON."""
+        return json_of(self.schedule_text)
 
     @property
     def words(self) -> str:
@@ -140,6 +146,19 @@ class Change(_Shown):
     action: str
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     note: str | None = None
+
+
+def json_of(text: str | None) -> Any:
+    """A JSON column as it is shown: decoded, or its text if it cannot be."""
+    if text in _EMPTY:
+        return _EMPTY[text]()
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+_EMPTY: Mapping[str | None, Callable[[], Any]] = {"{}": dict, "[]": list}
 
 
 def plain(value: Any) -> Any:

@@ -27,11 +27,10 @@ from .attempt import Attempt
 from .book import Book, book_of
 from .clock import UTC
 from .errors import CommandError
-from .routines import AGAIN, HEADER, State
+from .routines import AGAIN, ERROR_LIMIT, HEADER, State
 from .signals import task_lost
 from .storage import RunLedger
 from .storage.values import Begun
-from .store.ledger import ERROR_LIMIT
 
 #: The header in which the worker's main process tells the pool's which attempt a message is.
 ATTEMPT = "routine_attempt_id"

@@ -6,11 +6,13 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from .clock import UTC
 from .schedules import Schedule
+
+T = TypeVar("T")
 
 #: Namespace of the ids of scheduled runs; fixed for ever, as ids would differ between versions.
 RUN_NAMESPACE = UUID("5a1d0f0e-5f5b-5c7e-9a1c-3d1f6f1f7c21")
@@ -22,6 +24,8 @@ HEADER = "routine_run"
 #: The header of a message that may be the second of its run: sent once more by a scheduler, or put
 #: back by a worker; its value is true.
 AGAIN = "routine_run_again"
+#: Bytes of UTF-8 that are kept of a run's error.
+ERROR_LIMIT = 4096
 
 #: Options that a row may not carry: the kit sets them, or they would not survive JSON.
 REFUSED_OPTIONS = frozenset({"task_id", "producer", "connection", "publisher"})
@@ -120,6 +124,14 @@ class Routine:
     ended_at: datetime | None = None
     #: It leaves the table once its instant, that of a `Once`, is claimed.
     one_off: bool = False
+
+
+def made(kind: type[T], **fields: Any) -> T:
+    """A frozen dataclass of *all* its fields, in a third of the time that its ``__init__`` takes:
+    for what is read by the ten thousand."""
+    value = object.__new__(kind)
+    vars(value).update(fields)
+    return value
 
 
 @dataclass(frozen=True)

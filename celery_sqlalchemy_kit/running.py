@@ -25,8 +25,8 @@ from .loop import Loop
 from .reconcile import Plan
 from .storage import SchedulerStore
 from .storage.values import Presence
-from .store import Store
 from .store.connections import MIGRATION_TIMEOUT, engine_for
+from .store.store import Store
 from .store.watchdog import at_least
 from .wakeups import Polling, Wakeups, wakeups_for
 

@@ -24,7 +24,7 @@ from celery_sqlalchemy_kit.broker import BROKER_SECONDS
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import PROBE_SECONDS, Publisher
 from celery_sqlalchemy_kit.routines import HEADER, Cause, Routine, Run
-from celery_sqlalchemy_kit.store import Claimed
+from celery_sqlalchemy_kit.storage.values import Claimed
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 CLAIMED_AT = NOON + timedelta(milliseconds=7)

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from celery_sqlalchemy_kit import migrations, tables
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.health import COUNTED, SHOWN, Beat, Bounds, Overdue, Seen, Verdict, judge
-from celery_sqlalchemy_kit.store import Presence, Store
+from celery_sqlalchemy_kit.storage.values import Presence
 from celery_sqlalchemy_kit.store import health as stored
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.health import Unanswered
+from celery_sqlalchemy_kit.store.store import Store
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -17,9 +17,9 @@ from traced import header, raises, state_of, trace, waiting
 
 from celery_sqlalchemy_kit import AsyncTask, SyncTask, attempt, book, dispatch, history, tables
 from celery_sqlalchemy_kit.clock import UTC
+from celery_sqlalchemy_kit.routines import ERROR_LIMIT
 from celery_sqlalchemy_kit.signals import task_lost
 from celery_sqlalchemy_kit.store.connections import engine_for
-from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
 

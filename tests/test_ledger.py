@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import tables
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
-from celery_sqlalchemy_kit.routines import State
+from celery_sqlalchemy_kit.routines import ERROR_LIMIT, State
 from celery_sqlalchemy_kit.store import ledger as ledger_module
 from celery_sqlalchemy_kit.store import transactions
 from celery_sqlalchemy_kit.store.connections import make_engine
-from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT, Begun, Fate, Ledger
+from celery_sqlalchemy_kit.store.ledger import Begun, Fate, Ledger
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 RUN, MINE, OTHER = uuid4(), uuid4(), uuid4()

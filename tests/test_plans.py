@@ -13,10 +13,12 @@ from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.due import Limits, decide
 from celery_sqlalchemy_kit.rescue import Verdict
 from celery_sqlalchemy_kit.routines import State
-from celery_sqlalchemy_kit.store import Position, Presence, Store, changes, run_list
+from celery_sqlalchemy_kit.storage.values import Position, Presence
+from celery_sqlalchemy_kit.store import changes, run_list
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.desk import Desk
 from celery_sqlalchemy_kit.store.ledger import Ledger
+from celery_sqlalchemy_kit.store.store import Store
 from celery_sqlalchemy_kit.store.survey import Since
 from celery_sqlalchemy_kit.store.sweeps import Place, Walk
 from celery_sqlalchemy_kit.store.transactions import transact

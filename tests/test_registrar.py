@@ -24,8 +24,9 @@ from celery_sqlalchemy_kit import (
 from celery_sqlalchemy_kit.config import Settings
 from celery_sqlalchemy_kit.registrar import CLEANUP, declared
 from celery_sqlalchemy_kit.routines import Declared
-from celery_sqlalchemy_kit.store import Presence, Store
+from celery_sqlalchemy_kit.storage.values import Presence
 from celery_sqlalchemy_kit.store.connections import make_engine
+from celery_sqlalchemy_kit.store.store import Store
 from celery_sqlalchemy_kit.tables import routines
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests")

@@ -90,6 +90,13 @@ def test_a_row_with_everything():
     assert expected == routine_of(full, "UTC")
 
 
+def test_no_field_is_missing_of_a_routine_that_was_read():
+    columns = {"id": str(UUID(int=5)), "name": "a", "task": "t", "schedule": '{"timedelta": 5}'}
+    read = routine_of(row(**columns), "UTC")
+
+    assert vars(read).keys() == {field.name for field in fields(Routine)}
+
+
 def test_every_column_that_is_read_exists_and_fills_a_field():
     renamed = {"jitter": "jitter_seconds", "origin": "one_off"}
     names = {renamed.get(name, name) for name in ROUTINE_COLUMNS}

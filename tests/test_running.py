@@ -14,10 +14,10 @@ from celery_sqlalchemy_kit import RoutineScheduler, SettingsError, migrations
 from celery_sqlalchemy_kit.book import Book
 from celery_sqlalchemy_kit.config import Settings
 from celery_sqlalchemy_kit.errors import StoreAwayError, StoreBusyError, StoreError
-from celery_sqlalchemy_kit.store import Store
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.faults import Fault, kind_of
 from celery_sqlalchemy_kit.store.ledger import Ledger
+from celery_sqlalchemy_kit.store.store import Store
 from celery_sqlalchemy_kit.wakeups import Polling
 
 

@@ -29,9 +29,9 @@ from celery_sqlalchemy_kit import (
     tables,
 )
 from celery_sqlalchemy_kit.errors import ParameterError
+from celery_sqlalchemy_kit.routines import ERROR_LIMIT
 from celery_sqlalchemy_kit.shell import group, guard, process
 from celery_sqlalchemy_kit.store.connections import make_engine
-from celery_sqlalchemy_kit.store.ledger import ERROR_LIMIT
 from celery_sqlalchemy_kit.tasks import declared_tasks
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")

@@ -19,9 +19,9 @@ from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.due import Decision
 from celery_sqlalchemy_kit.routines import State
 from celery_sqlalchemy_kit.storage.values import Begun, Presence
-from celery_sqlalchemy_kit.store import Store
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.ledger import Ledger
+from celery_sqlalchemy_kit.store.store import Store
 from celery_sqlalchemy_kit.tables import removed, routines, runs, schedulers
 from celery_sqlalchemy_kit.testing import SettableClock, StoreConformance
 

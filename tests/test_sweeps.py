@@ -14,7 +14,8 @@ from celery_sqlalchemy_kit import housekeeping, schedules
 from celery_sqlalchemy_kit.dispatch import Publisher
 from celery_sqlalchemy_kit.routines import AGAIN, HEADER, Cause, Declared, Run, State
 from celery_sqlalchemy_kit.signals import task_lost
-from celery_sqlalchemy_kit.store import Claimed, sweeps
+from celery_sqlalchemy_kit.storage.values import Claimed
+from celery_sqlalchemy_kit.store import sweeps
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.ledger import Begun, Ledger
 from celery_sqlalchemy_kit.store.sweeps import Again

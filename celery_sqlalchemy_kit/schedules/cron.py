@@ -54,7 +54,7 @@ class Cron(WallClock):
         named = {} if self.timezone is None else {"timezone": self.timezone}
         return {"cron": self.expression, **named}
 
-    def words(self) -> str:
+    def find_words(self) -> str:
         return described(_five(self.expression), self.zone, either=self.fields.days.either)
 
     def find_reckoning(self) -> Reckoning:

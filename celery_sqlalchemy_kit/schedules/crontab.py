@@ -39,7 +39,7 @@ class Crontab(WallClock):
     def to_json(self) -> dict[str, Any]:
         return {key: list(spec) if isinstance(spec, tuple) else spec for key, spec in self.written}
 
-    def words(self) -> str:
+    def find_words(self) -> str:
         texts = dict(self.written)
         numbers = _numbers(self.fields)
         cron = (_in_words(texts.get(name, "*"), numbers[name]) for name in _CRON_ORDER)

@@ -59,7 +59,7 @@ class Rrule(WallClock):
     def to_json(self) -> dict[str, Any]:
         return dict(self.written)
 
-    def words(self) -> str:
+    def find_words(self) -> str:
         """Its own text: no library that is kept up says it in other words."""
         text = " ".join(dict(self.written)["rrule"].split())
         return f"{text if text.upper().startswith(_PREFIXES) else f'RRULE:{text}'}, {self.zone}"

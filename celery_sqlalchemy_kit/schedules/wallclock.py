@@ -13,7 +13,7 @@ from .zones import zone_named
 
 
 class WallClock(Schedule):
-    """Derived by the kinds, which bring the two zones and `find_reckoning`."""
+    """Derived by the kinds, which bring the two zones, `find_reckoning` and `find_words`."""
 
     #: The zone that the schedule names itself; None: the default.
     timezone: str | None
@@ -34,9 +34,20 @@ class WallClock(Schedule):
         """The one that all share that are due at the same times."""
         raise NotImplementedError
 
+    def words(self) -> str:
+        return self._words
+
+    @cached_property
+    def _words(self) -> str:
+        return self.find_words()
+
+    def find_words(self) -> str:
+        """What `words` says: thousands of routines may have the same schedule."""
+        raise NotImplementedError
+
     def __getstate__(self) -> dict[str, Any]:
-        """Without the reckoning, which is shared and found anew: not all of it can be pickled."""
-        return {name: value for name, value in vars(self).items() if name != "reckoning"}
+        """Without what is found anew: not all of it can be pickled."""
+        return {name: value for name, value in vars(self).items() if name not in _FOUND}
 
     def next_after(self, instant: datetime, *, anchor: datetime | None = None) -> datetime | None:
         return self.reckoning.next_after(as_utc(instant))
@@ -48,6 +59,9 @@ class WallClock(Schedule):
 
     def count(self, *, after: datetime, until: datetime, anchor: datetime | None = None) -> int:
         return self.reckoning.count(as_utc(after), as_utc(until))
+
+
+_FOUND = ("reckoning", "_words")
 
 
 def check_zone(value: object, name: object) -> None:

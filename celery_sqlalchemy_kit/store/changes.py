@@ -12,11 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..columns import raw, read_instant
-from ..details import Change, plain
+from ..details import Change, json_of, plain
 from ..tables import changes, routines
 from .chunks import chunks
 from .desk import Desk
-from .routine_list import json_of
 
 _c = changes.c
 

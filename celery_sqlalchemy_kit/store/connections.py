@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -157,7 +158,7 @@ def reaches(url: URL) -> bool:
 def _sqlite_leaves_begin_to_us(connection: Any, record: Any) -> None:
     connection.isolation_level = None
     # Text that is no UTF-8 must not fail the rows beside it.
-    connection.text_factory = lambda octets: octets.decode("utf-8", "backslashreplace")
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
 
 
 def _sqlite_begin(connection: Connection) -> None:

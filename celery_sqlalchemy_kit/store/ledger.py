@@ -12,15 +12,13 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from ..clock import DATABASE, Clock
 from ..columns import Instant, utcnow
-from ..routines import State
+from ..routines import ERROR_LIMIT, State
 from ..storage.values import Begun, Fate
 from ..tables import runs
 from .connections import engine_for
 from .present import now_of
 from .transactions import transact
 
-#: Bytes of UTF-8 that are kept of an error.
-ERROR_LIMIT = 4096
 #: Runs in one statement that beats for them; SQLite and PostgreSQL bound the parameters.
 BEAT_CHUNK = 10_000
 

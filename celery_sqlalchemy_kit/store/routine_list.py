@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from sqlalchemy.engine import Connection
 
 from .. import schedules
 from ..columns import instant_of, raw
-from ..details import RoutineDetails
+from ..details import RoutineDetails, json_of
 from ..errors import NotFoundError, ScheduleError
-from ..routines import Origin, Routine
+from ..routines import Origin, Routine, made
 from ..tables import routines
 from .desk import Desk
 from .rows import ROUTINE_COLUMNS, fetched
@@ -207,11 +206,12 @@ def _text(row: Any) -> Mapping[str, str | None]:
 def _details(text: Mapping[str, str | None], desk: Desk) -> RoutineDetails:
     row = fetched(text, desk.timezone, desk.allowed_tasks)
     read = _unread(text, desk) if row.routine is None else _read(row.routine)
-    return RoutineDetails(
+    return made(
+        RoutineDetails,
         name=text["name"] or "",
         namespace=text["namespace"] or "",
         task=text["task"] or "",
-        schedule_json=json_of(text["schedule"]),
+        schedule_text=text["schedule"],
         active=text["active"] in ("1", "true"),
         description=text["description"],
         origin=text["origin"],
@@ -282,19 +282,6 @@ def _schedule(text: str | None, timezone: str) -> schedules.Schedule | None:
         return schedules.loads(text or "null", timezone)
     except ScheduleError:
         return None
-
-
-def json_of(text: str | None) -> Any:
-    """A JSON column as it is shown: decoded, or its text if it cannot be."""
-    if text in _EMPTY:
-        return _EMPTY[text]()
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-_EMPTY: Mapping[str | None, Callable[[], Any]] = {"{}": dict, "[]": list}
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -15,7 +15,7 @@ from uuid import UUID
 from .. import schedules
 from ..columns import read_instant
 from ..errors import RoutineError, ScheduleError
-from ..routines import REFUSED_OPTIONS, CatchUp, Origin, Overlap, Routine
+from ..routines import REFUSED_OPTIONS, CatchUp, Origin, Overlap, Routine, made
 
 #: Columns that a claim reads, all as text.
 ROUTINE_COLUMNS = (
@@ -85,7 +85,8 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
     if options:
         _check_options(options)
     schedule = schedules.loads(text["schedule"] or "null", timezone)
-    return Routine(
+    return made(
+        Routine,
         id=_uuid("id", text["id"]),
         name=_name(text, "name"),
         task=_name(text, "task"),
@@ -107,6 +108,7 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
         paused_at=_instant(text, "paused_at"),
         waiting_for=_uuid("waiting_for", text["waiting_for"]) if text["waiting_for"] else None,
         ended_at=_instant(text, "ended_at"),
+        namespace="",
         one_off=text["origin"] == Origin.ONCE.value and isinstance(schedule, schedules.Once),
     )
 

@@ -20,13 +20,13 @@ from sqlalchemy.engine import Connection
 
 from ..clock import UTC
 from ..columns import Instant, instant_of, raw
-from ..details import RunDetails
+from ..details import RunDetails, json_of
 from ..errors import NotFoundError
-from ..routines import ENDED, UNFINISHED, State
+from ..routines import ENDED, UNFINISHED, State, made
 from ..tables import removed, routines, runs
 from .chunks import chunks
 from .desk import Desk
-from .routine_list import json_of, like
+from .routine_list import like
 from .states import in_states
 
 _c = runs.c
@@ -187,12 +187,11 @@ def _select() -> Any:
 
 
 def _details(row: Any) -> RunDetails:
-    return RunDetails(
-        *(
-            value if read is None else read(value)
-            for value, (_, read) in zip(row, _READ, strict=True)
-        )
-    )
+    read = {
+        column.name: value if reader is None else reader(value)
+        for value, (column, reader) in zip(row, _READ, strict=True)
+    }
+    return made(RunDetails, **read)
 
 
 def _due(text: str | None) -> datetime:

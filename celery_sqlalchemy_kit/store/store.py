@@ -1,4 +1,4 @@
-"""Every statement there is. `Store` is the scheduler's door, `Ledger` the worker's.
+"""The scheduler's door to the statements.
 
 A method is a verb of the domain: it takes and gives values, and opens and ends a transaction of
 its own.
@@ -24,7 +24,6 @@ from ..routines import Declared
 from ..storage.values import (
     Batch,
     Change,
-    Claimed,
     Decide,
     Found,
     Judge,
@@ -43,8 +42,6 @@ from ..tables import schedulers
 from . import alerts, changes, claims, outbox, registry, retention, sweeps, waiting
 from .present import now_of
 from .survey import survey
-
-__all__ = ["Batch", "Claimed", "Position", "Presence", "Rescued", "Store", "View"]
 
 
 class Store:

@@ -24,9 +24,9 @@ from ..config import Settings
 from ..loop import Loop
 from ..routines import Declared, Run, State
 from ..storage.values import Again, Begun, Claimed, Presence
-from ..store import Store
 from ..store.connections import make_engine
 from ..store.ledger import Ledger
+from ..store.store import Store
 
 __all__ = ["ManualBeat", "SettableClock"]
 
