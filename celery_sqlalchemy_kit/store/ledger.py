@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
 from ..clock import DATABASE, Clock
-from ..columns import Instant, utcnow
+from ..columns import utcnow
 from ..routines import ERROR_LIMIT, State
 from ..storage.values import Begun, Fate
 from ..tables import runs
+from . import attempts
+from .attempts import in_, is_lost_unstarted, may_begin, one
 from .connections import engine_for
 from .present import now_of
 from .transactions import transact
@@ -61,28 +63,17 @@ class Ledger:
         longer the run is taken over with *again*, and lost without. *ago*: seconds since it has
         begun in fact.
         """
-        beginnable = _may_begin(retries)
-        if again:
-            beginnable = sa.or_(beginnable, sa.and_(_in(State.LOST), _c.retries <= retries))
-        holder = sa.select(_c.state, _c.attempt_id, _c.retries, _c.worker).where(_c.id == run_id)
+        told: dict[str, Any] = {"run_id": run_id, "attempt": attempt_id, "tried": retries}
+        told["by"] = worker
 
         def begin(connection: Connection) -> Begun:
-            now = self._now()
-            values = {
-                "state": State.RUNNING.value,
-                "attempt_id": attempt_id,
-                "attempts": _c.attempts + 1,
-                "retries": retries,
-                "worker": worker,
-                "started_at": self._before(connection, ago) if ago else now,
-                "heartbeat_at": now,
-                "finished_at": None,
-                "reason": None,
-                "error": None,
-            }
-            if connection.execute(_one(run_id, beginnable).values(values)).rowcount:
+            now = self._clock.now()
+            told["now"] = now
+            told["at"] = self._before(connection, ago) if ago else now
+            if connection.execute(attempts.BEGIN[again], told).rowcount:
                 return Begun.BEGUN
-            row = connection.execute(holder).one_or_none()
+            holder = sa.select(_c.state, _c.attempt_id, _c.retries, _c.worker)
+            row = connection.execute(holder.where(_c.id == run_id)).one_or_none()
             if row is None:
                 return Begun.UNKNOWN
             runs_now = row.state == State.RUNNING.value
@@ -90,31 +81,26 @@ class Ledger:
                 return Begun.BEGUN  # where the answer of the COMMIT was cut off
             if not runs_now or lost_after is None or (again and retries < row.retries):
                 return Begun.DUPLICATE
-            owned = _one(run_id, _in(State.RUNNING), _c.attempt_id == row.attempt_id)
-            return self._take_over(connection, owned, values if again else None, row, lost_after)
+            silent = self._is_silent(connection, row.attempt_id, lost_after)
+            if again:
+                taken_over = one(attempts.KEY, silent).values(attempts.BEGUN)
+                return Begun.BEGUN if connection.execute(taken_over, told).rowcount else Begun.OWNED
+            lost = one(run_id, silent).values(
+                state=State.LOST.value,
+                reason=f"no beat of worker {row.worker} for {lost_after.total_seconds():g} s",
+                finished_at=self._now(),
+            )
+            return Begun.LOST if connection.execute(lost).rowcount else Begun.DUPLICATE
 
         return self._transact(begin)
 
-    def _take_over(
-        self,
-        connection: Connection,
-        owned: sa.sql.expression.Update,
-        values: dict[str, Any] | None,
-        owner: Any,
-        lost_after: timedelta,
-    ) -> Begun:
-        """Take the run of *owner*, who is silent, for *values*; None: it is lost."""
-        silent_since = self._before(connection, lost_after.total_seconds())
-        silent = sa.or_(_c.heartbeat_at.is_(None), _c.heartbeat_at <= silent_since)
-        if values is not None:
-            taken_over = connection.execute(owned.where(silent).values(values)).rowcount
-            return Begun.BEGUN if taken_over else Begun.OWNED
-        lost = owned.where(silent).values(
-            state=State.LOST.value,
-            reason=f"no beat of worker {owner.worker} for {lost_after.total_seconds():g} s",
-            finished_at=self._now(),
-        )
-        return Begun.LOST if connection.execute(lost).rowcount else Begun.DUPLICATE
+    def _is_silent(
+        self, connection: Connection, owner: UUID | None, lost_after: timedelta
+    ) -> sa.ColumnElement[bool]:
+        """The run is that attempt's, of which nothing has been heard for so long."""
+        since = self._before(connection, lost_after.total_seconds())
+        silent = sa.or_(_c.heartbeat_at.is_(None), _c.heartbeat_at <= since)
+        return sa.and_(in_(State.RUNNING), _c.attempt_id == owner, silent)
 
     def end(
         self,
@@ -134,20 +120,18 @@ class Ledger:
         *ago*: seconds since the end. A run given up for lost, or sent again for that, is ended all
         the same by the attempt that it was lost in, while there is no other.
         """
-        mine = _c.attempt_id == attempt_id
-        ended = _one(run_id, mine, _in(State.RUNNING, State.LOST, State.SENT))
-        before = sa.select(_c.id).where(_c.id == run_id, mine, _c.state == state.value)
+        told: dict[str, Any] = {"run_id": run_id, "attempt": attempt_id}
+        told |= {"ended": state.value, "why": reason, "fault": cut(error)}
 
         def end(connection: Connection) -> bool:
-            values: dict[str, Any] = {"state": state.value, "reason": reason, "error": cut(error)}
             if state is State.RETRYING:
-                values |= {"finished_at": None, "heartbeat_at": self._due(connection, due, ago)}
-            elif state is State.SENT:
-                values |= {"finished_at": None, "attempt_id": None}
-            else:
-                values["finished_at"] = self._before(connection, ago) if ago else self._now()
-            if connection.execute(ended.values(values)).rowcount:
+                told["at"] = self._due(connection, due, ago)
+            elif state is not State.SENT:
+                told["at"] = self._before(connection, ago) if ago else self._clock.now()
+            if connection.execute(attempts.end(state), told).rowcount:
                 return True
+            mine = sa.and_(_c.id == run_id, _c.attempt_id == attempt_id, _c.state == state.value)
+            before = sa.select(_c.id).where(mine)
             return connection.execute(before).first() is not None
 
         return self._transact(end)
@@ -164,11 +148,11 @@ class Ledger:
         values = {"state": State.LOST.value, "finished_at": self._now()}
         if again:
             values = {"state": State.SENT.value, "sent_at": self._now()}
-        lost = _one(run_id, mine, _in(State.RUNNING)).values(reason=reason, **values)
+        lost = one(run_id, mine, in_(State.RUNNING)).values(reason=reason, **values)
         recorded = sa.and_(mine, _c.state == values["state"], _c.reason == reason)
         fate = sa.case(
             (recorded, Fate.LOST.name),
-            (_may_begin(retries), Fate.UNSTARTED.name),
+            (may_begin(retries), Fate.UNSTARTED.name),
             else_=Fate.OVER.name,
         )
 
@@ -187,15 +171,13 @@ class Ledger:
         """
         ended: Any = state.value
         if state is State.SKIPPED:
-            ended = sa.case((_in(State.RETRYING), State.FAILED.value), else_=state.value)
+            ended = sa.case((in_(State.RETRYING), State.FAILED.value), else_=state.value)
         unstarted = sa.or_(
-            _in(State.CLAIMED, State.SENT), sa.and_(_in(State.RETRYING), _c.retries < retries)
+            in_(State.CLAIMED, State.SENT), sa.and_(in_(State.RETRYING), _c.retries < retries)
         )
         if state is not State.LOST:
-            unstarted = sa.or_(unstarted, _is_lost_unstarted())
-        dropped = _one(run_id, unstarted).values(
-            state=ended, reason=reason, finished_at=self._now()
-        )
+            unstarted = sa.or_(unstarted, is_lost_unstarted())
+        dropped = one(run_id, unstarted).values(state=ended, reason=reason, finished_at=self._now())
         return self._transact(lambda connection: connection.execute(dropped).rowcount > 0)
 
     def beat(self, active: Iterable[tuple[UUID, UUID | None]], worker: str) -> int:
@@ -217,7 +199,7 @@ class Ledger:
                     *([_c.id.in_(unknown)] if unknown else []),
                 )
                 here = sa.and_(_c.id.in_([run_id for run_id, _ in some]), mine)
-                alive = sa.update(runs).where(here, _in(State.RUNNING), _c.worker == worker)
+                alive = sa.update(runs).where(here, in_(State.RUNNING), _c.worker == worker)
                 beaten += connection.execute(alive.values(heartbeat_at=self._now())).rowcount
             return beaten
 
@@ -241,12 +223,10 @@ class Ledger:
             return read
         return present
 
-    def _before(self, connection: Connection, seconds: float) -> sa.ColumnElement[datetime]:
-        return sa.literal(self._present(connection) - timedelta(seconds=seconds), Instant())
+    def _before(self, connection: Connection, seconds: float) -> datetime:
+        return self._present(connection) - timedelta(seconds=seconds)
 
-    def _due(
-        self, connection: Connection, due: float | datetime | None, ago: float
-    ) -> datetime | sa.ColumnElement[datetime]:
+    def _due(self, connection: Connection, due: float | datetime | None, ago: float) -> datetime:
         return due if isinstance(due, datetime) else self._before(connection, ago - (due or 0.0))
 
     def _now(self) -> sa.ColumnElement[datetime]:
@@ -254,29 +234,6 @@ class Ledger:
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         return transact(self._engine, work)
-
-
-def _one(run_id: UUID, *conditions: sa.ColumnElement[bool]) -> Any:
-    return sa.update(runs).where(_c.id == run_id, *conditions)
-
-
-def _in(*states: State) -> sa.ColumnElement[bool]:
-    return _c.state.in_([state.value for state in states])
-
-
-def _may_begin(retries: int) -> sa.ColumnElement[bool]:
-    """`Task.retry` publishes before it raises: the next attempt may begin before the end of the
-    last one is written. Its higher number proves that the last one is over; and a lower one, that
-    the message is of an attempt that is."""
-    unstarted = sa.and_(
-        sa.or_(_in(State.CLAIMED, State.SENT), _is_lost_unstarted()), _c.retries <= retries
-    )
-    next_one = sa.and_(_in(State.RETRYING, State.RUNNING, State.LOST), _c.retries < retries)
-    return sa.or_(unstarted, next_one)
-
-
-def _is_lost_unstarted() -> sa.ColumnElement[bool]:
-    return sa.and_(_in(State.LOST), _c.attempt_id.is_(None))
 
 
 def cut(text: str | None) -> str | None:
