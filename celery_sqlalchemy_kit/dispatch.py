@@ -7,18 +7,13 @@ swallows every failure, and has to be called because others hook into it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
-from celery.beat import ScheduleEntry
-from celery.result import denied_join_result
-from celery.schedules import BaseSchedule, schedule
-
-from .storage.values import Again, Claimed
 
 try:
     from kombu.exceptions import BatchPublishError
@@ -28,57 +23,24 @@ except ImportError:  # before kombu 5.7, which knows no batches
         """In place of kombu's."""
 
 
-from . import broker, rescue
+from . import broker, messages
 from .clock import Clock
+from .messages import RunEntry
 from .outage import Outage
-from .routines import AGAIN, HEADER, Run
-from .schedules import to_celery
+from .routines import Run
+from .storage.values import Claimed
+from .templates import Templates
 
 logger = logging.getLogger(__name__)
 
-#: Messages that are sent in one go where the transport can.
-GATHERED = 100
+#: Messages that are sent in one go where the transport can; and of those by template.
+GATHERED, PUSHED = 100, 1000
 #: Seconds between questions whether a broker that was away answers.
 PROBE_SECONDS = 0.25
-
-_UNKNOWN = schedule(timedelta(0))
 
 
 class _Stale(Exception):
     """Another scheduler may have taken a batch over by now."""
-
-
-class RunEntry(ScheduleEntry):  # type: ignore[misc]
-    """What ``apply_entry`` is given: one run, with an options dict that hooks may write into."""
-
-    def __init__(self, app: Celery, held: Claimed) -> None:
-        run = held.run
-        super().__init__(
-            name=run.routine_name,
-            task=run.task,
-            last_run_at=run.scheduled_for,
-            schedule=_schedule(held),
-            args=list(run.args),
-            kwargs=dict(run.kwargs),
-            options=_own(run.options),
-            app=app,
-        )
-        self.run = run
-        self.claimed_at = held.claimed_at
-        self.again = isinstance(held, Again)
-        self.retries = held.retries if isinstance(held, Again) else 0
-
-
-def _own(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy, for hooks to write into; they write headers."""
-    own = dict(options)
-    if isinstance(own.get("headers"), Mapping):
-        own["headers"] = dict(own["headers"])
-    return own
-
-
-def _schedule(held: Claimed) -> BaseSchedule:
-    return _UNKNOWN if held.routine is None else to_celery(held.routine.schedule)
 
 
 class Publisher:
@@ -104,6 +66,7 @@ class Publisher:
         self._producer_class = producer_class
         self._connection: Any = None
         self._producer: Any = None
+        self._templates: Templates | None = None
         self._outage = Outage("the broker", clock, self._reaches, halts="claimed")
         self._sent: list[UUID] = []
         self._faults: list[tuple[Run, str]] = []
@@ -131,15 +94,41 @@ class Publisher:
             the runs whose message is at fault, and why.
         """
         self._faults, self._since = [], since
-        for start in range(0, len(claimed), GATHERED):
-            if self._outage.lasts or not self.ready():
-                break
-            try:
+        try:
+            if not self._outage.lasts and self.ready():
+                claimed = self._push_by_template(claimed, sent)
+            for start in range(0, len(claimed), GATHERED):
+                if self._outage.lasts or not self.ready():
+                    break
                 self._publish_some(claimed[start : start + GATHERED], sent)
-            except _Stale:
-                logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
-                break
+        except _Stale:
+            logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
         return self._faults
+
+    def _push_by_template(self, claimed: Sequence[Claimed], sent: list[UUID]) -> list[Claimed]:
+        """Publish what need not go Celery's long way; returns the rest."""
+        templates, rest = self._templates, list[Claimed]()
+        try:
+            if templates is None or not templates.usable:
+                return list(claimed)
+            for start in range(0, len(claimed), PUSHED):
+                some = claimed[start : start + PUSHED]
+                filled = list(map(templates.fill, some))
+                if self._is_stale():
+                    raise _Stale
+                try:
+                    refused = templates.push(list(filter(None, filled)))
+                except self._connection.channel_errors:
+                    rest += some  # asked for one by one, Redis says what it refuses
+                    continue
+                for held, message in zip(some, filled, strict=True):
+                    if message is None or message.key in refused:
+                        rest.append(held)
+                    else:
+                        sent.append(held.run.id)
+        except self._connection_errors() as error:
+            self._lose(error)
+        return rest
 
     def _is_stale(self) -> bool:
         """Asked as late as possible: the process may have been stopped at any instruction."""
@@ -186,25 +175,8 @@ class Publisher:
         self._tried = entry.run.id
         if self._is_stale():
             return None
-        options = dict(entry.options)
-        headers = dict(options.pop("headers", None) or {})
-        headers |= {"celery_beat_task": True, HEADER: entry.claimed_at.isoformat()}
-        if entry.again:
-            headers[AGAIN] = True
-            options["retries"] = entry.retries
-        task = self._app.tasks.get(entry.task)
-        options.setdefault("expires", getattr(task, "expires", None))
-        headers |= _instants(entry.claimed_at, options)
-        options |= {"headers": headers, "task_id": str(entry.run.id), "producer": producer}
-        # One try: a broker that is away is waited for elsewhere, and the rest of a batch with it.
-        options["retry"] = False
         try:
-            # Beat waits for no result: without this the result backend would subscribe to each.
-            with denied_join_result():
-                if task is None:
-                    result = self._app.send_task(entry.task, entry.args, entry.kwargs, **options)
-                else:
-                    result = task.apply_async(entry.args, entry.kwargs, **options)
+            result = messages.send(self._app, entry, producer)
         except self._connection_errors() as error:
             self._lose(error)
         except Exception as fault:  # noqa: BLE001  whatever the message makes kombu, a router or a hook raise
@@ -229,6 +201,7 @@ class Publisher:
         make = self._producer_class or self._app.amqp.Producer
         self._connection = connection
         self._producer = make(connection, auto_declare=False)
+        self._templates = Templates(self._app, self._apply_entry, self._producer)
         self._outage.ends()
         return True
 
@@ -248,24 +221,7 @@ class Publisher:
 
     def close(self) -> None:
         """Drop the connection; says nothing to the broker that could block."""
-        connection, self._connection, self._producer = self._connection, None, None
+        connection, self._connection = self._connection, None
+        self._producer = self._templates = None
         if connection is not None:
             connection.collect()
-
-
-def _instants(claimed_at: datetime, options: dict[str, Any]) -> dict[str, str]:
-    """The headers of a message that has its time; its *options* are given in seconds then.
-
-    Celery would reckon by the clock of this machine, which may be minutes off, in one way or the
-    other: headers from seconds, and the broker's own deadline from an instant. Workers go by
-    their clocks, which we take to be as right as the database's.
-    """
-    headers = {}
-    if (expires := rescue.expiry(claimed_at, options)) is not None:
-        headers["expires"] = expires.isoformat()
-        options["expires"] = (expires - claimed_at).total_seconds()
-    if (eta := rescue.not_before(claimed_at, options)) is not None:
-        headers["eta"] = eta.isoformat()
-        options.pop("eta", None)
-        options["countdown"] = (eta - claimed_at).total_seconds()
-    return headers

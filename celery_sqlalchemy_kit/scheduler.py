@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .clock import DATABASE, Clock, pause
 from .config import Settings, shown_url
-from .dispatch import RunEntry
 from .errors import KitError, SettingsError, StoreError
+from .messages import RunEntry
 from .outage import STEP_SECONDS, Outage
 from .running import FAREWELL_SECONDS, Running
 from .storage import SchedulerStore
