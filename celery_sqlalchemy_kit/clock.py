@@ -87,6 +87,8 @@ def as_utc(instant: datetime) -> datetime:
     Raises:
         ValueError: *instant* is naive; which zone it means cannot be known here.
     """
+    if instant.tzinfo is UTC:
+        return instant
     if instant.utcoffset() is None:
         raise ValueError(f"a datetime with a time zone is needed, got {instant!r}")
     return instant.astimezone(UTC)

@@ -8,7 +8,6 @@ dispatch.
 from __future__ import annotations
 
 import logging
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +131,7 @@ class Housekeeping:
         that, nor is forgotten when a scheduler ends."""
         if (keep := self._settings.scheduler_keep_runs) == 0 or len(self._crowded) >= PRUNED:
             return
-        if zlib.crc32(f"{routine.id}{now}".encode()) % max(1, keep // 10) == 0:
+        if hash((routine.id.int, now)) % max(1, keep // 10) == 0:
             self._crowded[routine.id] = None
 
     def turn(self, instant: datetime, *, busy: bool, ready: bool) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from .clock import UTC
 from .schedules import Schedule
@@ -188,13 +189,16 @@ def run_id(routine_id: UUID, occurrence_at: datetime) -> UUID:
 
     uuid5 over ``<routine id>/<occurrence in integer microseconds since 1970, UTC>``.
     """
-    return uuid5(RUN_NAMESPACE, f"{routine_id}/{microseconds(occurrence_at)}")
+    digest = _RUN_SEED.copy()  # as `uuid.uuid5`, which takes twice as long
+    digest.update(f"{routine_id}/{microseconds(occurrence_at)}".encode())
+    return UUID(bytes=digest.digest()[:16], version=5)
 
 
 def microseconds(instant: datetime) -> int:
     """Integer microseconds since 1970-01-01 UTC; exact, unlike ``timestamp()``."""
-    delta = instant.astimezone(UTC) - _EPOCH
+    delta = instant - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RUN_SEED = hashlib.sha1(RUN_NAMESPACE.bytes, usedforsecurity=False)

@@ -43,8 +43,12 @@ def _first_after(routine: Routine, after: datetime, anchor: datetime | None) -> 
 
 def _backlog(routine: Routine, oldest: datetime, now: datetime, limits: Limits) -> Decision:
     """The pending occurrence is due, and with it perhaps others that came since."""
-    until = _newest_due(routine, oldest, now)
     late = is_late(routine, oldest, now, limits)
+    following = routine.schedule.next_after(oldest, anchor=oldest)
+    alone = (following is None or following > now) and in_bounds(routine, oldest)
+    if alone and not late:
+        return _alone(routine, oldest, following)
+    until = _newest_due(routine, oldest, now)
     cause = Cause.CATCH_UP if late else Cause.SCHEDULE
     most = _most(routine, limits) if late else limits.catch_up_limit
     if runs_left(routine) == 0:
@@ -56,6 +60,15 @@ def _backlog(routine: Routine, oldest: datetime, now: datetime, limits: Limits) 
     after = _pending_after(routine, until, oldest, len(running))
     occurrences = tuple(Occurrence(instant, cause) for instant in running)
     return leaving(routine, occurrences, missed, after)
+
+
+def _alone(routine: Routine, oldest: datetime, following: datetime | None) -> Decision:
+    """What `_backlog` comes to where nothing else has come since, as nearly always."""
+    is_last = runs_left(routine) == 1 or (
+        following is not None and routine.ends_at is not None and following > routine.ends_at
+    )
+    occurrence = Occurrence(oldest, Cause.SCHEDULE)
+    return leaving(routine, (occurrence,), (), None if is_last else following)
 
 
 def _newest_due(routine: Routine, oldest: datetime, now: datetime) -> datetime:

@@ -6,12 +6,12 @@ import json
 import reprlib
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import ScheduleError
 
 
-class Schedule(Protocol):
+class Schedule:
     """When a routine is due: a frozen, hashable value, equal to another of the same meaning.
 
     The kinds derive from it.
@@ -22,14 +22,17 @@ class Schedule(Protocol):
 
     def next_after(self, instant: datetime, *, anchor: datetime | None = None) -> datetime | None:
         """The first occurrence strictly after *instant*; None: never again."""
+        raise NotImplementedError
 
     def latest(
         self, until: datetime, *, after: datetime, anchor: datetime | None = None
     ) -> datetime | None:
         """The newest occurrence after *after*, at or before *until*; None: there is none."""
+        raise NotImplementedError
 
     def count(self, *, after: datetime, until: datetime, anchor: datetime | None = None) -> int:
         """How many occurrences there are after *after*, at or before *until*."""
+        raise NotImplementedError
 
     def upcoming(
         self, after: datetime, n: int, *, anchor: datetime | None = None
@@ -48,9 +51,11 @@ class Schedule(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """What stands in the table; `from_json` makes an equal schedule of it."""
+        raise NotImplementedError
 
     def words(self) -> str:
         """What a person reads: ``every 15 s``, ``at 09:00, Monday through Friday``."""
+        raise NotImplementedError
 
 
 def refused(value: object, fault: str) -> ScheduleError:

@@ -6,9 +6,10 @@ Everything a claim writes, it writes under the lock of the routine's row: a run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -18,14 +19,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from .. import overlap, schedules
-from ..columns import raw, read_instant
+from ..clock import Clock
+from ..columns import raw, read_instant, utcnow
 from ..due import Decision, Missed, Occurrence
 from ..due.decision import runs_left
 from ..overlap import Settled
-from ..routines import Cause, Overlap, Routine, Run, State, run_id
+from ..routines import Cause, Overlap, Routine, Run, State, made, run_id
 from ..storage.values import Batch, Claimed, Decide, Position
 from ..tables import routines
 from . import unfinished
+from .present import now_of
 from .rows import ROUTINE_COLUMNS, Fetched, fetched
 from .unfinished import Unfinished
 from .writes import Writes
@@ -38,8 +41,12 @@ class Claimer:
     id: UUID
     namespace: str
     timezone: str
-    now: Callable[[], sa.ColumnElement[Any]]
+    clock: Clock
     allowed_tasks: Sequence[str] | None
+
+    def now(self) -> sa.ColumnElement[datetime]:
+        """The present, in a statement."""
+        return now_of(self.clock)
 
 
 def claim(
@@ -101,31 +108,48 @@ def _lock(
     connection: Connection, claimer: Claimer, limit: int, after: Position | None
 ) -> tuple[Rows, Rows, datetime]:
     """Lock due rows and rows to plan, in two arms: a disjunction would use no index."""
-    now = claimer.now()
-    columns = [*(raw(routines.c[name]) for name in ROUTINE_COLUMNS), raw(now)]
-    mine = schedulable(claimer.namespace)
-    due = sa.select(*columns).where(mine, routines.c.next_run_at <= now)
+    present = claimer.clock.now()
+    if present is None:
+        due, plan = _arms(claimer.namespace, resumed=after is not None)
+    else:
+        due, plan = _arms_at(claimer.now(), claimer.namespace, resumed=after is not None)
+    told: dict[str, Any] = {"most": limit}
     if after is not None:
-        end = sa.tuple_(
-            sa.literal(after.next_run_at, routines.c.next_run_at.type),
-            sa.literal(after.key, routines.c.id.type),
-        )
-        due = due.where(sa.tuple_(routines.c.next_run_at, routines.c.id) > end)
-    due = due.order_by(routines.c.next_run_at, routines.c.id).limit(limit)
-    plan = sa.select(*columns).where(mine, to_plan()).order_by(routines.c.id).limit(limit)
+        told |= {"instant": after.next_run_at, "key": after.key}
     arms: list[Rows] = [
-        [
-            dict(zip(_LOCKED, row, strict=True))
-            for row in connection.execute(arm.with_for_update(skip_locked=True))
-        ]
-        for arm in (due, plan)
+        [dict(zip(_LOCKED, row, strict=True)) for row in connection.execute(arm, parameters)]
+        for arm, parameters in ((due, told), (plan, {"most": limit}))
     ]
     for row in arms[0]:
         if row["next_run_at"] is None:  # PostgreSQL's -infinity, which is text of no instant
             row["next_run_at"] = "-infinity"
     first = next((row for arm in arms for row in arm), None)
-    present = first["now"] if first else connection.execute(sa.select(raw(now))).scalar_one()
-    return arms[0], arms[1], read_instant(present or "")
+    if first is not None:
+        return arms[0], arms[1], read_instant(first["now"] or "")
+    return [], [], read_instant(connection.execute(sa.select(raw(claimer.now()))).scalar_one())
+
+
+def _arms_at(now: sa.ColumnElement[datetime], namespace: str, *, resumed: bool) -> tuple[Any, Any]:
+    """The statements of both arms: parameters most and, where a batch is *resumed* behind the last
+    one, instant and key."""
+    columns = [*(raw(routines.c[name]) for name in ROUTINE_COLUMNS), raw(now)]
+    mine, most = schedulable(namespace), sa.bindparam("most", type_=sa.Integer())
+    due = sa.select(*columns).where(mine, routines.c.next_run_at <= now)
+    if resumed:
+        end = sa.tuple_(
+            sa.bindparam("instant", type_=routines.c.next_run_at.type),
+            sa.bindparam("key", type_=routines.c.id.type),
+        )
+        due = due.where(sa.tuple_(routines.c.next_run_at, routines.c.id) > end)
+    due = due.order_by(routines.c.next_run_at, routines.c.id).limit(most)
+    plan = sa.select(*columns).where(mine, to_plan()).order_by(routines.c.id).limit(most)
+    return due.with_for_update(skip_locked=True), plan.with_for_update(skip_locked=True)
+
+
+@lru_cache(maxsize=16)
+def _arms(namespace: str, *, resumed: bool) -> tuple[Any, Any]:
+    """The same by the database's clock, which need not be built for every batch."""
+    return _arms_at(utcnow(), namespace, resumed=resumed)
 
 
 def schedulable(namespace: str) -> sa.ColumnElement[bool]:
@@ -169,7 +193,8 @@ def _runs_of(
     taken = []
     for occurrence in settled.taken:
         by_hand = occurrence.cause is Cause.MANUAL
-        run = Run(
+        run = made(
+            Run,
             id=uuid4() if by_hand else run_id(routine.id, occurrence.scheduled_for),
             routine_id=routine.id,
             routine_name=routine.name,

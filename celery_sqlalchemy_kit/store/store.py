@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -40,7 +39,6 @@ from ..storage.values import (
 )
 from ..tables import schedulers
 from . import alerts, changes, claims, outbox, registry, retention, sweeps, waiting
-from .present import now_of
 from .survey import survey
 
 
@@ -58,12 +56,8 @@ class Store:
     ) -> None:
         self.engine = engine
         self._me = me
-        self._clock = clock
         self._adopts_edits: bool | None = None
-        self._claimer = claims.Claimer(me.id, me.namespace, timezone, self._now, allowed_tasks)
-
-    def _now(self) -> sa.ColumnElement[Any]:
-        return now_of(self._clock)
+        self._claimer = claims.Claimer(me.id, me.namespace, timezone, clock, allowed_tasks)
 
     def look(self) -> View:
         """What there is to do and when; locks nothing, but where there are no triggers."""
@@ -216,7 +210,7 @@ class Store:
         """
         code = registry.Code(tuple(declared), frozenset(known_tasks), removal, merge)
         with alone(self.engine, f"routines {self._me.namespace}") as connection:
-            now = read_instant(connection.execute(sa.select(raw(self._now()))).scalar_one())
+            now = read_instant(connection.execute(sa.select(raw(self._claimer.now()))).scalar_one())
             plan = registry.planned(connection, self._me.namespace, code, now, self._me.id)
             registry.apply(connection, self._me.namespace, plan, now)
             registry.announce(connection, self._me, code.names, now)
@@ -231,7 +225,7 @@ class Store:
         seen = (
             schedulers.update()
             .where(schedulers.c.id == self._me.id)
-            .values(seen_at=self._now(), lateness_seconds=lateness.total_seconds())
+            .values(seen_at=self._claimer.now(), lateness_seconds=lateness.total_seconds())
         )
         with self.engine.begin() as connection:
             outbox.let_go(connection, self._claimer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from ..columns import INSTANT_FORMAT
 from ..migrations.triggers import QUIET
 from ..routines import Run, State
 from ..tables import routines, runs
-from .bulk import insert_all
+from .bulk import as_text, insert_all, shared_by
 from .chunks import chunks
 from .rows import Fetched
 
@@ -37,19 +38,34 @@ _STEP = (
     )
 )
 
-# One statement for the whole batch, and quiet: it also keeps the triggers from waking everybody.
-_STEP_POSTGRESQL = sa.text(
-    f"""
-    WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
-    step AS MATERIALIZED (
-        SELECT step.* FROM quiet, json_to_recordset(CAST(:steps AS json)) AS step
-            (key uuid, pending timestamptz, due timestamptz, ran timestamptz, total integer,
-             waits uuid, ended timestamptz))
-    UPDATE routines SET occurrence_at = step.pending, next_run_at = step.due,
-        last_run_at = step.ran, total_run_count = step.total, waiting_for = step.waits,
-        ended_at = step.ended, paused_at = NULL
-    FROM step WHERE routines.id = step.key"""
-)
+_STEP_COLUMNS = {
+    "pending": ("occurrence_at", "timestamptz"),
+    "due": ("next_run_at", "timestamptz"),
+    "ran": ("last_run_at", "timestamptz"),
+    "total": ("total_run_count", "integer"),
+    "waits": ("waiting_for", "uuid"),
+    "ended": ("ended_at", "timestamptz"),
+}
+
+
+@lru_cache(maxsize=64)
+def _step_postgresql(shared: frozenset[str]) -> sa.TextClause:
+    """One statement for the whole batch, and quiet: it also keeps the triggers from waking all."""
+    own = {name: kind for name, (_, kind) in _STEP_COLUMNS.items() if name not in shared}
+    read = ", ".join(f"{name} {kind}" for name, kind in {"key": "uuid", **own}.items())
+    moved = ", ".join(
+        f"{column} = " + (f"CAST(:{name} AS {kind})" if name in shared else f"step.{name}")
+        for name, (column, kind) in _STEP_COLUMNS.items()
+    )
+    return sa.text(
+        f"""
+        WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
+        step AS MATERIALIZED (
+            SELECT step.* FROM quiet, json_to_recordset(CAST(:steps AS json)) AS step ({read}))
+        UPDATE routines SET {moved}, paused_at = NULL FROM step WHERE routines.id = step.key"""
+    )
+
+
 # As many statements as rows would be as many round trips. MySQL 8 and MariaDB 10.6 have it, whose
 # SKIP LOCKED the claim needs as well. In this order and by this index, as any other way of joining
 # would wait for rows that somebody else has locked.
@@ -198,7 +214,11 @@ class Writes:
             # Before the steps: to the triggers it is an edit, which clears next_run_at.
             self._rewrite(connection)
         if self._steps and dialect == "postgresql":
-            connection.execute(_STEP_POSTGRESQL, {"steps": json.dumps(self._steps, default=str)})
+            shared = shared_by(_STEP_COLUMNS, self._steps)
+            own = ["key", *(name for name in _STEP_COLUMNS if name not in shared)]
+            lines = [{name: step[name] for name in own} for step in self._steps]
+            told = {"steps": json.dumps(lines, default=str), **as_text(shared)}
+            connection.execute(_step_postgresql(frozenset(shared)), told)
         elif self._steps and dialect == "mysql":
             connection.execute(_STEP_MYSQL, {"steps": json.dumps(self._steps, default=_for_mysql)})
         elif self._steps:
