@@ -87,8 +87,8 @@ def _column(desk: Desk, name: str, value: Any) -> Any:
 
 def _json(name: str, value: Any) -> str:
     kind, allowed = (list, "a list") if name == "args" else (dict, "a dict")
-    if value is None:
-        value = kind()
+    if not value and (value is None or type(value) is kind):
+        return "[]" if kind is list else "{}"
     plain = list(value) if isinstance(value, tuple) else value
     if isinstance(value, Mapping):
         plain = dict(value)
