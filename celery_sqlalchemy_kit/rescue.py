@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from .clock import UTC
-from .routines import BY_HAND, CatchUp, Cause, State
+from .routines import BY_HAND, CatchUp, Cause, Overlap, Run, State
 
 #: A run that nobody could publish for so long is given up.
 LONGEST_WAIT = timedelta(hours=24)
 #: Attempts after which a run whose message is at fault is given up.
 MOST_ATTEMPTS = 5
+#: Unbegun runs of one task that are sent again; the others wait until these have begun. Where
+#: workers have fallen behind, all of them would make the queue longer, and that them slower.
+WINDOW = 50
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,52 @@ class Stranded:
     following: datetime | None
     over: bool = False
     claimed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the routine of a run stands now: its columns of these names."""
+
+    active: bool
+    catch_up: str
+    overlap: str
+    occurrence_at: datetime | None
+    waiting_for: UUID | str | None
+
+
+def stranded(
+    run: Run,
+    routine: Standing | None,
+    *,
+    claimed_at: datetime | None,
+    publish_attempts: int = 1,
+    fault: str | None = None,
+) -> Stranded:
+    """What a run that is claimed, or waits, is judged by; *routine*: None if it is there no more.
+
+    *claimed_at*: when it was last claimed, or began to wait.
+    """
+    # One that was queued is late because it waited: neither that nor what has come since is a
+    # reason to drop it.
+    queued = routine is not None and routine.overlap == Overlap.QUEUE
+    kept = queued or (routine is not None and routine.catch_up == CatchUp.ALL)
+    late = queued and run.cause is Cause.SCHEDULE
+    following = routine.occurrence_at if routine else None
+    if following == run.scheduled_for:  # a routine that runs once, or waits for the run's end
+        following = None
+    return Stranded(
+        scheduled_for=run.scheduled_for,
+        cause=Cause.CATCH_UP if late else run.cause,
+        options=run.options,
+        publish_attempts=publish_attempts,
+        fault=fault,
+        present=routine is not None,
+        active=routine is not None and routine.active,
+        catch_up=CatchUp.ALL if kept else CatchUp.LATEST,
+        following=following,
+        over=following is None and not (routine and routine.waiting_for),
+        claimed_at=claimed_at,
+    )
 
 
 @dataclass(frozen=True)
@@ -120,6 +170,12 @@ def judge_unbegun(
     doubled = 2 ** min(max(run.publish_attempts, 1) - 1, 30)
     waited = patience.redeliver_after and age >= patience.redeliver_after * doubled
     return Verdict() if redelivers and waited else None
+
+
+def at_once(run: Run) -> Run:
+    """The run as its message is sent again: what put it off the first time is over."""
+    options = {k: v for k, v in run.options.items() if k not in ("countdown", "eta")}
+    return replace(run, options=options)
 
 
 def expiry(since: datetime, options: Mapping[str, Any]) -> datetime | None:

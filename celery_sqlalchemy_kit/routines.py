@@ -70,6 +70,9 @@ class Cause(str, enum.Enum):
 #: Causes of runs that do not depend on their routine, which may be off or gone.
 BY_HAND = (Cause.MANUAL, Cause.BACKFILL, Cause.ONCE)
 
+#: Causes of the runs that ``total_run_count`` counts.
+COUNTED = (Cause.SCHEDULE, Cause.CATCH_UP)
+
 
 class State(str, enum.Enum):
     """Where a run stands. ``succeeded``, ``failed``, ``missed`` and ``skipped`` are terminal;

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import properties
 
+from celery_sqlalchemy_kit import rescue
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.rescue import (
     Patience,
+    Standing,
     Stranded,
     Unbegun,
     Verdict,
@@ -21,7 +25,7 @@ from celery_sqlalchemy_kit.rescue import (
     judge_unbegun,
     not_before,
 )
-from celery_sqlalchemy_kit.routines import CatchUp, Cause, State
+from celery_sqlalchemy_kit.routines import CatchUp, Cause, Run, State
 
 NINE = datetime(2026, 5, 5, 9, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -303,3 +307,41 @@ def test_an_unbegun_run_is_sent_again_ever_more_seldom_and_then_lost_for_good(
         redeliver_after * 2 ** max(0, attempts + n - 1) <= age for n, age in enumerate(waited)
     )
     assert all(age < unstarted_after for age in waited)
+
+
+RUN = Run(UUID(int=1), UUID(int=2), "r", "task", NINE, Cause.SCHEDULE)
+STANDING = Standing(
+    active=True,
+    catch_up="latest",
+    overlap="allow",
+    occurrence_at=NINE + HOUR,
+    waiting_for=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("routine", "found"),
+    [
+        (STANDING, {}),
+        (None, GONE | {"over": True}),
+        (replace(STANDING, active=False), OFF),
+        (replace(STANDING, catch_up="all"), {"catch_up": CatchUp.ALL}),
+        # What was queued is late because it waited.
+        (replace(STANDING, overlap="queue"), {"catch_up": CatchUp.ALL, "cause": Cause.CATCH_UP}),
+        (replace(STANDING, overlap="skip"), {}),
+        # It runs once, or is over; or waits for the end of this very run.
+        (replace(STANDING, occurrence_at=None), {"following": None, "over": True}),
+        (replace(STANDING, occurrence_at=NINE), {"following": None, "over": True}),
+        (replace(STANDING, occurrence_at=NINE, waiting_for=RUN.id), {"following": None}),
+        # What people write into a row disturbs nobody.
+        (replace(STANDING, catch_up="?", overlap="?"), {}),
+    ],
+)
+def test_a_run_is_judged_by_how_its_routine_stands(routine, found):
+    assert stranded(claimed_at=NINE, **found) == rescue.stranded(RUN, routine, claimed_at=NINE)
+
+
+def test_what_put_a_run_off_the_first_time_does_not_the_second_time():
+    put_off = replace(RUN, options={"countdown": 5, "eta": "2026-05-05T09:00:05Z", "queue": "q"})
+
+    assert {"queue": "q"} == rescue.at_once(put_off).options

@@ -17,9 +17,9 @@ from .. import health
 from ..config import Settings, shown_url
 from ..errors import SettingsError
 from ..health import Bounds, Seen, Verdict
+from ..storage.values import SILENCE
 from ..store import health as stored
 from ..store.health import Unanswered
-from ..store.registry import SILENCE
 
 #: Seconds within which the database has to answer.
 PATIENCE = 5.0

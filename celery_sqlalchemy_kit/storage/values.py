@@ -5,13 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from ..alerts import Alert
 from ..due import Decision
 from ..rescue import Stranded, Unbegun, Verdict
 from ..routines import Routine, Run, State
+
+#: A scheduler that has not beaten for so long no longer counts.
+SILENCE = timedelta(seconds=30)
 
 #: What a claim does with a routine that is due or unplanned.
 Decide = Callable[[Routine, datetime], Decision]

@@ -7,30 +7,25 @@ Everything a claim writes, it writes under the lock of the routine's row: a run 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from .. import overlap, schedules
+from .. import schedules
 from ..clock import Clock
 from ..columns import raw, read_instant, utcnow
-from ..due import Decision, Missed, Occurrence
-from ..due.decision import runs_left
-from ..overlap import Settled
-from ..routines import Cause, Overlap, Routine, Run, State, made, run_id
+from ..routines import Overlap, State
+from ..steps import Step, Unfinished, step_of
 from ..storage.values import Batch, Claimed, Decide, Position
 from ..tables import routines
 from . import unfinished
 from .present import now_of
 from .rows import ROUTINE_COLUMNS, Fetched, fetched
-from .unfinished import Unfinished
 from .writes import Writes
 
 
@@ -77,13 +72,9 @@ def claim(
         if row.routine is None:
             writes.fault(row)
             continue
-        met = standing.get(row.key, Unfinished())
-        decision, settled = _settle(decide, row.routine, present, met)
-        taken = _runs_of(writes, row, row.routine, settled, claimer.id)
-        _records_of(writes, row, row.routine, decision.missed, settled)
-        claimed += (Claimed(run, present, row.routine) for run in taken[: len(settled.runs)])
-        awaited = _awaited(row.routine, decision, taken, met) if decision.waits else None
-        _step(writes, row, row.routine, decision, settled=settled, awaited=awaited)
+        step = step_of(row.routine, decide, present, standing.get(row.key, Unfinished()))
+        _write(writes, row, step, claimer.id)
+        claimed += (Claimed(run, present, row.routine) for run in step.runs)
         _rewrite(writes, row, claimer.timezone)
         if row.routine.next_run_at is not None:
             last = Position(row.routine.next_run_at, row.key)
@@ -162,115 +153,27 @@ def to_plan() -> sa.ColumnElement[bool]:
     return sa.and_(routines.c.next_run_at.is_(None), routines.c.waiting_for.is_(None))
 
 
-def _settle(
-    decide: Decide, routine: Routine, now: datetime, met: Unfinished
-) -> tuple[Decision, Settled[Occurrence]]:
-    """What is decided about a row, and what of it runs, waits or is skipped."""
-    left = None if routine.overlap is Overlap.ALLOW else runs_left(routine)
-    # What is skipped leaves its place to what follows: so `max_runs` is heeded here, not before.
-    asked = replace(routine, max_runs=None) if left else routine
-    decision = decide(asked, now)
-    settled = overlap.settle(
-        routine.overlap,
-        decision.occurrences,
-        unfinished=met.begun is not None,
-        waiting=met.waiting is not None,
-        left=left,
-    )
-    if left and settled.left == 0 and not decision.over:
-        decision = replace(decision, occurrence_at=None, next_run_at=None, over=True, waits=False)
-    return decision, settled
-
-
-def _runs_of(
-    writes: Writes,
-    row: Fetched,
-    routine: Routine,
-    settled: Settled[Occurrence],
-    claimer: UUID,
-) -> list[Run]:
-    """Note the runs of one row: those that are claimed, then the one that waits."""
-    taken = []
-    for occurrence in settled.taken:
-        by_hand = occurrence.cause is Cause.MANUAL
-        run = made(
-            Run,
-            id=uuid4() if by_hand else run_id(routine.id, occurrence.scheduled_for),
-            routine_id=routine.id,
-            routine_name=routine.name,
-            task=routine.task,
-            scheduled_for=occurrence.scheduled_for,
-            cause=occurrence.cause,
-            args=routine.args,
-            kwargs=routine.kwargs,
-            options=routine.options,
+def _write(writes: Writes, row: Fetched, step: Step, claimer: UUID) -> None:
+    """Note what becomes of one row."""
+    for run in step.runs:
+        writes.run(run, row.text, State.CLAIMED, claimed_by=claimer)
+    if step.waits is not None:
+        writes.run(step.waits, row.text, State.WAITING)
+    for each in step.records:
+        writes.run(
+            each.run,
+            row.text,
+            each.state,
+            reason=each.reason,
+            count=each.count,
+            until=each.until,
         )
-        taken.append(run)
-        if occurrence is settled.waits:
-            writes.run(run, row.text, State.WAITING)
-        else:
-            writes.run(run, row.text, State.CLAIMED, claimed_by=claimer)
-    return taken
-
-
-def _records_of(
-    writes: Writes,
-    row: Fetched,
-    routine: Routine,
-    missed: Sequence[Missed],
-    settled: Settled[Occurrence],
-) -> None:
-    """Note what does not run: one record for all that have state, cause and reason in common."""
-
-    def note(of: Missed, cause: Cause, state: State) -> None:
-        run = Run(uuid4(), routine.id, routine.name, routine.task, of.scheduled_for, cause)
-        writes.run(run, row.text, state, reason=of.reason, count=of.count, until=of.until)
-
-    for each in missed:
-        note(each, Cause.ONCE if routine.one_off else Cause.SCHEDULE, State.MISSED)
-    for cause, alike in groupby(settled.skipped, attrgetter("cause")):
-        instants = [occurrence.scheduled_for for occurrence in alike]
-        reason = overlap.REASONS[routine.overlap]
-        note(Missed(instants[0], instants[-1], len(instants), reason), cause, State.SKIPPED)
-
-
-def _awaited(
-    routine: Routine, decision: Decision, taken: Sequence[Run], met: Unfinished
-) -> UUID | str | None:
-    """The run after whose end the next occurrence is planned."""
-    for run in taken:
-        if run.cause is not Cause.MANUAL:
-            return run.id
-    skipped = any(occurrence.cause is not Cause.MANUAL for occurrence in decision.occurrences)
-    # One that was skipped has no end: the run that it met is the one before the next.
-    return met.last if skipped else routine.waiting_for
-
-
-def _step(
-    writes: Writes,
-    row: Fetched,
-    routine: Routine,
-    decision: Decision,
-    *,
-    settled: Settled[Occurrence],
-    awaited: UUID | str | None,
-) -> None:
-    happened = settled.taken or decision.missed
-    if decision.over and routine.one_off and happened and settled.waits is None:
+    if step.spent:
         writes.spent.append(row.key)
         return
-    if decision.over:
+    if step.over:
         writes.over.append(row.key)
-    counted = sum(occurrence.cause is not Cause.MANUAL for occurrence in settled.taken)
-    writes.step(
-        row.key,
-        occurrence_at=decision.occurrence_at,
-        next_run_at=decision.next_run_at,
-        last_run_at=writes.now if settled.taken else routine.last_run_at,
-        total_run_count=routine.total_run_count + counted,
-        waiting_for=awaited,
-        ended_at=decision.ended_at or routine.ended_at,
-    )
+    writes.step(row.key, step)
 
 
 def _rewrite(writes: Writes, row: Fetched, timezone: str) -> None:

@@ -18,6 +18,7 @@ from ..details import RoutineDetails
 from ..errors import ConflictError, RoutineError
 from ..routines import Cause, Overlap, State
 from ..schedules import After, Once
+from ..steps import Unfinished
 from ..tables import routines, runs
 from . import changes, fields, unfinished
 from .bulk import insert_all
@@ -170,7 +171,7 @@ def _state_of_order(connection: Connection, routine: RoutineDetails) -> State:
     if routine.overlap == Overlap.ALLOW.value:
         return State.CLAIMED
     standing = unfinished.read(connection, [routine.id])
-    met = next(iter(standing.values()), unfinished.Unfinished())
+    met = next(iter(standing.values()), Unfinished())
     if met.last is None:
         return State.CLAIMED
     if routine.overlap == Overlap.QUEUE.value and met.waiting is None:

@@ -16,12 +16,10 @@ from .. import reconcile
 from ..columns import Instant, raw, read_instant
 from ..reconcile import FIELDS, Plan, Stored, in_json
 from ..routines import Declared, Origin
-from ..storage.values import Presence
+from ..storage.values import SILENCE, Presence
 from ..tables import removed, routines, schedulers
 from .chunks import chunks
 
-#: A scheduler that has not been seen for so long no longer counts.
-SILENCE = timedelta(seconds=30)
 _FORGOTTEN = timedelta(days=1)
 
 

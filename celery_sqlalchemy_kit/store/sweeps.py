@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from ..clock import UTC
 from ..columns import instant_of, raw
 from ..errors import RoutineError
-from ..rescue import Unbegun
+from ..rescue import WINDOW, Unbegun, at_once
 from ..routines import State
 from ..storage.values import Again, JudgeUnbegun, Lost, OnWorkerLost, Place, Swept, Walk
 from ..tables import runs
@@ -24,9 +24,6 @@ from .claims import Claimer
 from .states import in_states
 from .unsent import run_of
 
-#: Unbegun runs of one task that are sent again; the others wait until these have begun. Where
-#: workers have fallen behind, all of them would make the queue longer, and that them slower.
-WINDOW = 50
 #: When something was claimed whose instant cannot be read: nothing is done about it.
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -194,14 +191,13 @@ def _options(row: Row) -> dict[str, Any]:
 
 
 def _again(row: Row, retries: int) -> Again | None:
-    """The message once more; what put it off the first time is over. None: it is none."""
+    """The message once more. None: it is none."""
     try:
         run = run_of(row)
-        options = {k: v for k, v in run.options.items() if k not in ("countdown", "eta")}
     except RoutineError:
         return None
     claimed_at = instant_of(row["claimed_at"]) or run.scheduled_for
-    return Again(replace(run, options=options), claimed_at, retries=retries)
+    return Again(at_once(run), claimed_at, retries=retries)
 
 
 def _lost(row: Row, reason: str) -> Lost:

@@ -8,7 +8,6 @@ unfinished.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,25 +16,12 @@ from sqlalchemy.engine import Connection
 
 from ..columns import raw
 from ..routines import Overlap, State
+from ..steps import Unfinished
 from ..tables import routines, runs
 from .chunks import chunks
 
 #: Unfinished, and not only waiting; what lasts longest is asked for first.
 _BEGUN = (State.RUNNING, State.SENT, State.RETRYING, State.CLAIMED)
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """Runs of one routine, ids as they stand there: any that is claimed, sent or begun, and the
-    one that waits."""
-
-    begun: str | None = None
-    waiting: str | None = None
-
-    @property
-    def last(self) -> str | None:
-        """The one that will be the last to end, as far as is known."""
-        return self.waiting or self.begun
 
 
 def read(connection: Connection, keys: Iterable[str | UUID]) -> Mapping[str, Unfinished]:

@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection
 
 from ..columns import instant_of, raw, read_instant
 from ..errors import RoutineError
-from ..rescue import Stranded, Verdict
-from ..routines import CatchUp, Cause, Overlap, Run, State
+from ..rescue import Standing, Stranded, Verdict, stranded
+from ..routines import COUNTED, Cause, Run, State
 from ..tables import routines, runs
 from .chunks import chunks
 from .rows import json_column
@@ -22,10 +22,6 @@ from .rows import json_column
 Row = Mapping[str, Any]
 #: The row of a run, and why it ends.
 GivenUp = tuple[Row, Verdict]
-
-#: Causes of the runs that ``total_run_count`` counts.
-COUNTED = (Cause.SCHEDULE, Cause.CATCH_UP)
-
 
 #: What is read of such a run.
 UNSENT = (
@@ -49,16 +45,17 @@ UNSENT = (
 )
 
 
-def standing_of(connection: Connection, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+def standing_of(connection: Connection, keys: Iterable[str]) -> dict[str, Standing]:
     """How the routines of stranded runs stand now, by id."""
     c = routines.c
     words = (c.active, c.catch_up, c.overlap)
     columns = (raw(c.id), *words, raw(c.occurrence_at), raw(c.waiting_for))
-    standing: dict[str, Mapping[str, Any]] = {}
+    standing: dict[str, Standing] = {}
     for wanted in chunks(keys):
-        for key, *values in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
-            names = ("active", "catch_up", "overlap", "occurrence_at", "waiting_for")
-            standing[key] = dict(zip(names, values, strict=True))
+        for row in connection.execute(sa.select(*columns).where(c.id.in_(wanted))):
+            key, active, catch_up, policy, pending, awaited = row
+            pending = instant_of(pending)
+            standing[key] = Standing(bool(active), catch_up, policy, pending, awaited)
     return standing
 
 
@@ -84,35 +81,21 @@ def run_of(row: Row) -> Run:
         raise RoutineError(f"unreadable: {fault}") from None
 
 
-def stranded_of(row: Row, run: Run, routine: Mapping[str, Any] | None) -> Stranded:
+def stranded_of(row: Row, run: Run, routine: Standing | None) -> Stranded:
     """What it is judged by; *routine*: how it stands, as `standing_of` has it."""
-    # One that was queued is late because it waited: neither that nor what has come since is a
-    # reason to drop it.
-    queued = routine is not None and routine["overlap"] == Overlap.QUEUE.value
-    kept = queued or (routine is not None and routine["catch_up"] == CatchUp.ALL.value)
-    late = queued and run.cause is Cause.SCHEDULE
-    following = instant_of(routine["occurrence_at"]) if routine else None
-    if following == run.scheduled_for:  # a routine that runs once, or waits for the run's end
-        following = None
-    return Stranded(
-        scheduled_for=run.scheduled_for,
-        cause=Cause.CATCH_UP if late else run.cause,
-        options=run.options,
+    return stranded(
+        run,
+        routine,
+        claimed_at=instant_of(row["claimed_at"]),
         publish_attempts=row["publish_attempts"],
         fault=row["error"],
-        present=routine is not None,
-        active=routine is not None and bool(routine["active"]),
-        catch_up=CatchUp.ALL if kept else CatchUp.LATEST,
-        following=following,
-        over=following is None and not (routine and routine["waiting_for"]),
-        claimed_at=instant_of(row["claimed_at"]),
     )
 
 
 def end_unsent(
     connection: Connection,
     given_up: Sequence[GivenUp],
-    standing: Mapping[str, Any],
+    standing: Mapping[str, Standing],
     now: datetime,
     was: State = State.CLAIMED,
 ) -> list[tuple[str, State, str]]:

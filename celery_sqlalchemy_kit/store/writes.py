@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from ..columns import INSTANT_FORMAT
 from ..migrations.triggers import QUIET
 from ..routines import Run, State
+from ..steps import Step
 from ..tables import routines, runs
 from .bulk import as_text, insert_all, shared_by
 from .chunks import chunks
@@ -166,27 +167,17 @@ class Writes:
             }
         )
 
-    def step(
-        self,
-        key: str,
-        *,
-        occurrence_at: datetime | None,
-        next_run_at: datetime | None,
-        last_run_at: datetime | None,
-        total_run_count: int,
-        waiting_for: UUID | str | None,
-        ended_at: datetime | None,
-    ) -> None:
-        """A routine moves on. *waiting_for*: an id, or its text as the ledger has it."""
+    def step(self, key: str, step: Step) -> None:
+        """A routine moves on."""
         self._steps.append(
             {
                 "key": key,
-                "pending": occurrence_at,
-                "due": next_run_at,
-                "ran": last_run_at,
-                "total": min(total_run_count, _LARGEST),
-                "waits": waiting_for,
-                "ended": ended_at,
+                "pending": step.occurrence_at,
+                "due": step.next_run_at,
+                "ran": step.last_run_at,
+                "total": min(step.total_run_count, _LARGEST),
+                "waits": step.waiting_for,
+                "ended": step.ended_at,
             }
         )
 
