@@ -128,8 +128,8 @@ def judge(run: Stranded, now: datetime, misfire_grace: timedelta) -> Verdict:
 
 @dataclass(frozen=True)
 class Unbegun:
-    """A run whose message the broker has, and which nobody has begun since it was sent, or since
-    its retry was due."""
+    """A run whose message the broker has, and which nobody has begun *since* it was sent, or put
+    back by who had begun it last, or since its retry was due."""
 
     since: datetime
     claimed_at: datetime

@@ -38,7 +38,8 @@ class SchedulerStore(Protocol):
     - It **moves runs forwards only**: each change names the states, and the claimer or attempt,
       that it moves from, and skips what stands otherwise by now.
     - What somebody else holds just then is **skipped**, not waited for, and found again by a later
-      call. `reconcile` alone waits.
+      call. `reconcile` alone waits. A storage that lets in one call after the other makes each
+      wait, but for no longer than such a call takes, and for nobody else.
     - The present is **one clock's for all**, the storage's own, never the scheduler's.
 
     Callbacks (*decide*, *judge*, …) are pure and quick; they may be called more than once for one
@@ -71,18 +72,18 @@ class SchedulerStore(Protocol):
 
         For each routine of the namespace that is active, has no ``error`` and is due
         (``next_run_at`` has come), or unplanned (no ``next_run_at``, and waits for no run), held so
-        that no other claim gets it: call *decide* and write, at once, the runs, the records of
-        what is missed, and the step of the routine: ``occurrence_at``, ``next_run_at``,
-        ``last_run_at``, ``total_run_count``. The oldest due come first. ``overlap.settle`` says
-        which runs start, wait or are skipped, by the routine's unfinished runs.
+        that no other claim gets it: write, at once, what ``steps.step_of`` makes of it, of *decide*
+        and of its unfinished runs. That is the runs, the one that waits, the records of what does
+        not run, and the routine's own step, which also clears ``paused_at``; one that is over turns
+        inactive, and was paused just now. The oldest due come first.
 
-        The id of a run is ``routines.run_id`` of its routine and occurrence; of one by hand,
-        random. A run whose id is there already is **not written and not claimed again**: it is told
-        in ``Batch.repeated``, and its routine takes the step all the same.
+        A run whose id is there already is **not written and not claimed again**: it is told in
+        ``Batch.repeated``, and its routine takes the step all the same.
 
         A routine that cannot be read gets an ``error``, told in ``Batch.faults``, and keeps no
-        other from being claimed. *limit*: rows of each kind to look at, and runs after which the
-        batch is ended. *after*: where the batch before ended; may be ignored.
+        other from being claimed. *limit*: rows of each kind, due and unplanned, to look at, and
+        runs after which the batch is ended; those of one row stay together. *after*: where the
+        batch before ended; may be ignored, and ``Batch.last`` be None then.
         """
 
     def confirm(self, published: Iterable[UUID]) -> None:
@@ -98,15 +99,19 @@ class SchedulerStore(Protocol):
     def rescue(self, judge: Judge, *, age: timedelta, limit: int) -> Rescued:
         """Take over runs that were ``claimed`` at least *age* ago, by anybody; oldest first.
 
-        Each that *judge* lets go keeps its id, and has another claimer and instant of the claim:
-        no other rescue gets it before it is *age* old again. The others end as *judge* says, and do
-        not count in their routine's ``total_run_count``.
+        Each that *judge* lets go keeps its id, and has another claimer and instant of the claim,
+        and one more in ``publish_attempts``: no other rescue gets it before it is *age* old again.
+        The others end as *judge* says, and are taken back from their routine's
+        ``total_run_count``, which counts the causes ``routines.COUNTED``. ``rescue.stranded``
+        tells what *judge* is given.
         """
 
     def release(self, *, limit: int) -> Rescued:
-        """Claim runs that are ``waiting`` and whose routine has no other unfinished run any more.
+        """Claim runs that are ``waiting`` and need not any more, as others are claimed.
 
-        Never two of one routine. ``overlap.released`` says which of them end instead.
+        Their routine has no other unfinished run; or its ``overlap`` is ``allow`` by now. Should
+        several wait for one another, the oldest goes. ``overlap.released`` says which of them end
+        ``skipped`` instead; these are taken back from ``total_run_count``, as by `rescue`.
         """
 
     def survey(self, since: Since) -> Survey:
@@ -123,14 +128,21 @@ class SchedulerStore(Protocol):
     ) -> Swept:
         """Runs that are ``running`` and whose worker was silent for *lost_after* at *now*.
 
-        They turn ``lost``; or, where *on_worker_lost* says ``again`` and *may_send*, ``sent``, and
-        are returned to be sent. Each is told by one sweep only, unless it falls silent again. The
-        attempt that it was lost in may still end it, while there is no other.
+        They turn ``lost``; or, where *on_worker_lost* says ``again``, ``sent``, with one more in
+        ``publish_attempts``, and are returned to be sent; these are left alone unless *may_send*.
+        Each is told by one sweep only, unless it falls silent again. The attempt that it was lost
+        in may still end it, while there is no other: so it stays noted, also in what is ``sent``.
         """
 
     def redeliver(self, judge: JudgeUnbegun, walk: Walk, *, limit: int) -> Swept:
         """Runs in ``walk.state`` that nobody begins: sent again (they stay as they are, with one
-        more in ``publish_attempts``), or ``lost``, as *judge* says; returns where to go on."""
+        more in ``publish_attempts``), or ``lost``, as *judge* says, or left alone.
+
+        In the order of (claimed_at, id), until *limit* of them are acted on or ``walk.looks_at``
+        looked at: then ``Swept.place`` says where to go on. Of each task the first
+        ``rescue.WINDOW`` alone are sent again. Of what is ``retrying`` it is the next attempt that
+        is sent, by its number, or lost: no message of the last one begins the run.
+        """
 
     def alert(
         self,
@@ -167,7 +179,8 @@ class SchedulerStore(Protocol):
 
         Schedulers that do so at once do it one after another. Idempotent: a second one finds
         nothing to do. What a live scheduler declares is never removed; the state of what is
-        removed is kept, and comes back, unplanned, when it is declared again.
+        removed is kept, and comes back when it is declared again: with the task that the code
+        names, unplanned, and as if it had been off since it was removed.
         """
 
     def beat(self, lateness: timedelta) -> bool:

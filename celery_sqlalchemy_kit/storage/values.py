@@ -89,7 +89,8 @@ class View:
 
 @dataclass(frozen=True)
 class Rescued:
-    """Runs taken over for publishing, and what became of the others, with the reason."""
+    """Runs taken over for publishing, and what became of the others: what they are called in the
+    log, ``routine[id]`` say, and the reason."""
 
     claimed: tuple[Claimed, ...] = ()
     ended: tuple[tuple[str, State, str], ...] = ()
@@ -121,14 +122,15 @@ class Survey:
 
 @dataclass(frozen=True)
 class Again(Claimed):
-    """A run whose message is sent once more; *retries* is the number of it, as Celery counts."""
+    """A run whose message is sent once more, as ``rescue.at_once`` has it; *retries* is the number
+    of it, as Celery counts."""
 
     retries: int = 0
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A run that was given up, or, *again*, is begun once more."""
+    """A run that was given up, or, *again*, is begun once more; its id as text."""
 
     run_id: str
     routine_name: str

@@ -14,8 +14,9 @@ from .values import Begun, Fate
 class RunLedger(Protocol):
     """Runs, as workers begin and end them.
 
-    Every method is atomic and may be repeated, with the same answer: a worker that lost the answer
-    asks again. Nothing here waits for a scheduler, nor a scheduler for it.
+    Every method is atomic, and may be repeated, as a worker that lost the answer asks again:
+    nothing happens a second time, and the answer is the same, but where it says otherwise. Nothing
+    here waits for a scheduler, nor a scheduler for it, for longer than a call takes.
     """
 
     def begin(
@@ -31,10 +32,18 @@ class RunLedger(Protocol):
     ) -> Begun:
         """Take the run for this attempt, if nobody has: **granted to one attempt only**.
 
-        Begun may be what is ``claimed`` or ``sent``, or ``lost`` and never begun; and, by a higher
-        number of *retries*, what is ``retrying``, ``running`` or ``lost``. With *again* also what
-        is ``lost``; and, with *lost_after*, what is ``running`` and has not beaten for so long.
-        Asked again by the attempt that has it: ``BEGUN``. *ago*: seconds since it began in fact.
+        *retries* is the number of the message, 0 at first, and noted. Begun may be:
+
+        - what nobody has begun (``claimed``, ``sent``, or ``lost`` before anybody has) and no
+          later attempt was put back;
+        - by a higher number than that noted, what is ``retrying``, ``running`` or ``lost``;
+        - with *again*, what is ``lost``;
+        - with *lost_after*, for a message that may be the second of its run, and *again*, what is
+          ``running`` and has not beaten for so long; ``OWNED`` if it has. Without *again* such a
+          run is ``LOST`` by that.
+
+        Asked again by the attempt that has it: ``BEGUN``. All else is a ``DUPLICATE``. *ago*:
+        seconds since it began in fact.
         """
 
     def end(
@@ -50,20 +59,28 @@ class RunLedger(Protocol):
     ) -> bool:
         """How an attempt ended; **false, and nothing happens, if the run is not this attempt's**.
 
-        True also if it stands so already. ``SENT`` makes the run unstarted again; *due*: when the
-        attempt after ``RETRYING`` is. A run that was given up for lost in this attempt, or is to
-        be sent again, ends all the same while there is no other attempt.
+        True also if it stands so already. ``SENT``, for a message that was put back, makes the run
+        unstarted again, and nobody's: asked once more it is false. *due*, of ``RETRYING``: when
+        the next attempt is, as an instant, or in seconds after the end; *ago*: seconds since the
+        end. A run that was given up for lost in this attempt, or is to be sent again, ends all the
+        same while there is no other attempt.
         """
 
     def lose(
         self, run_id: UUID, attempt_id: UUID, *, retries: int, reason: str, again: bool = False
     ) -> Fate:
-        """The process of this attempt is gone: ``running`` → ``lost``, or ``sent`` with *again*."""
+        """The process of this attempt is gone: ``running`` → ``lost``, or ``sent`` with *again*.
+
+        Known again, the second time, by the attempt and *reason*. *retries*: those of the message,
+        by which, if the attempt had not begun, another may (``UNSTARTED``), as `begin` has it.
+        """
 
     def drop(self, run_id: UUID, state: State, *, retries: int, reason: str) -> bool:
-        """End a run, as *state*, whose message nobody will begin; false if it has begun or ended.
+        """End a run, as *state*, whose message nobody will begin.
 
-        To be ``SKIPPED``, one that is ``retrying`` has ``FAILED``.
+        It is ``claimed`` or ``sent``; ``retrying`` with fewer *retries*, which has ``FAILED`` if it
+        is to be ``SKIPPED``; or ``lost`` before anybody has begun it, if it is to be anything else.
+        False if it is none of these: so also, asked once more, if it has been dropped.
         """
 
     def beat(self, active: Iterable[tuple[UUID, UUID | None]], worker: str) -> int:
