@@ -38,8 +38,8 @@ class SqlBench:
             for table in (routines, runs, removed, schedulers):
                 connection.execute(table.delete())
 
-    def store(self):
-        me = Presence(uuid4(), "", "test", 0)
+    def store(self, namespace=""):
+        me = Presence(uuid4(), namespace, "test", 0)
         return self.store_class(make_engine(self.url), me, clock=self.clock)
 
     def ledger(self):

@@ -12,9 +12,22 @@ from uuid import UUID, uuid4
 from .. import due, rescue, schedules
 from ..clock import SettableClock, pause
 from ..due import Decision, Limits
+from ..reconcile import Plan
+from ..rescue import Unbegun, Verdict
 from ..routines import Declared, Routine, State
 from ..storage import RunLedger, SchedulerStore
-from ..storage.values import Batch, Begun, Decide, Since
+from ..storage.values import (
+    Batch,
+    Begun,
+    Decide,
+    JudgeUnbegun,
+    Place,
+    Rescued,
+    Since,
+    Survey,
+    Swept,
+    Walk,
+)
 from ..store.faults import Fault, kind_of
 
 T = TypeVar("T")
@@ -35,32 +48,45 @@ class Bench(Protocol):
     #: Every store and ledger here takes the present from it.
     clock: SettableClock
 
-    def store(self) -> SchedulerStore:
+    def store(self, namespace: str = "") -> SchedulerStore:
         """A new scheduler's, with an identity and connections of its own."""
 
     def ledger(self) -> RunLedger:
         """A new worker's, with connections of its own."""
 
     def edit(self, name: str, **fields: Any) -> None:
-        """What a person does to a routine: sets ``active``, ``overlap`` or ``schedule`` (a JSON
-        value), as a column of ``routines`` of that name."""
+        """What a person does to a routine of the empty namespace: sets what a column of
+        ``routines`` of that name says.
+
+        It is ``active``, ``overlap`` (a word), ``schedule`` (a JSON value, which may be none of a
+        schedule), ``max_runs``, or ``next_run_at`` (an instant).
+        """
 
     def routines(self) -> Collection[str]:
-        """The names of the routines there are."""
+        """The names of the routines there are, of all namespaces."""
 
     def runs(self) -> Mapping[UUID, State]:
-        """All runs there are, and how they stand."""
+        """All runs there are, and the records of what did not run, and how they stand."""
 
 
 def decide(routine: Routine, now: datetime) -> Decision:
     return due.decide(routine, now, Limits())
 
 
-def reconcile(store: SchedulerStore, *declared: str) -> Any:
-    schedule = schedules.parse(EVERY)
-    code = [Declared(name, f"task.{name}", schedule) for name in declared]
-    tasks = [routine.task for routine in code]
-    return store.reconcile(code, known_tasks=tasks, removal="delete", merge=False)
+def code(name: str, every: timedelta = EVERY, **fields: Any) -> Declared:
+    """A routine as the code declares it."""
+    return Declared(name, **{"task": f"task.{name}", "schedule": schedules.parse(every), **fields})
+
+
+def register(
+    store: SchedulerStore, *declared: Declared, removal: str = "delete", merge: bool = False
+) -> Plan:
+    tasks = [routine.task for routine in declared]
+    return store.reconcile(declared, known_tasks=tasks, removal=removal, merge=merge)
+
+
+def reconcile(store: SchedulerStore, *declared: str) -> Plan:
+    return register(store, *map(code, declared))
 
 
 def planned(bench: Bench, *declared: str) -> SchedulerStore:
@@ -100,31 +126,90 @@ def rescued(store: SchedulerStore) -> list[UUID]:
     return [held.run.id for held in found.claimed]
 
 
+def given_up(store: SchedulerStore) -> Rescued:
+    """Everything that is claimed, and is not worth publishing any more."""
+    verdict = Verdict(State.MISSED, "given up")
+    return store.rescue(lambda run, now: verdict, age=timedelta(0), limit=100)
+
+
 def released(store: SchedulerStore) -> list[UUID]:
     return [held.run.id for held in store.release(limit=100).claimed]
 
 
-def swept(store: SchedulerStore, bench: Bench) -> list[UUID]:
-    found = store.sweep(
-        lambda task: "lost",
+def sweep(
+    store: SchedulerStore, bench: Bench, fate: str = "lost", *, limit: int = 100, sends: bool = True
+) -> Swept:
+    return store.sweep(
+        lambda task: fate,
         now=bench.clock.now(),
         lost_after=LOST_AFTER,
-        limit=100,
-        may_send=True,
+        limit=limit,
+        may_send=sends,
     )
-    return [UUID(lost.run_id) for lost in found.lost]
 
 
-def survey(store: SchedulerStore, bench: Bench) -> Any:
+def swept(store: SchedulerStore, bench: Bench) -> list[UUID]:
+    return [UUID(lost.run_id) for lost in sweep(store, bench).lost]
+
+
+def redeliver(
+    store: SchedulerStore,
+    bench: Bench,
+    judge: JudgeUnbegun,
+    state: State = State.SENT,
+    *,
+    after: Place | None = None,
+    looks_at: int = 100,
+    limit: int = 100,
+) -> Swept:
+    return store.redeliver(judge, Walk(state, bench.clock.now(), after, looks_at), limit=limit)
+
+
+def gives_up(task: str, run: Unbegun) -> Verdict:
+    return Verdict(State.LOST, "nobody began it")
+
+
+def sends_again(task: str, run: Unbegun) -> Verdict:
+    return Verdict()
+
+
+def survey(store: SchedulerStore, bench: Bench) -> Survey:
     now = bench.clock.now()
     ago = now - LOST_AFTER
     return store.survey(Since(silent=ago, unbegun=ago, ended=ago, overdue=None, failed=now))
 
 
 def begin(
-    ledger: RunLedger, run: UUID, attempt_id: UUID | None = None, *, retries: int = 0
+    ledger: RunLedger, run: UUID, attempt_id: UUID | None = None, *, retries: int = 0, **more: Any
 ) -> Begun:
-    return ledger.begin(run, attempt_id or uuid4(), retries=retries, worker="worker")
+    return ledger.begin(run, attempt_id or uuid4(), retries=retries, worker="worker", **more)
+
+
+def in_state(bench: Bench, state: State, *, begun: bool = True) -> tuple[UUID, UUID]:
+    """A run that stands so, and the attempt that began it; *begun*: false for a run that is lost
+    before anybody has begun it."""
+    store, (run,) = claimed(bench, "a")
+    ledger, mine = bench.ledger(), uuid4()
+    unbegun = state in _UNBEGUN or not begun
+    if unbegun and state is not State.CLAIMED:
+        store.confirm([run])
+    if not unbegun:
+        begin(ledger, run, mine)
+    if state is State.LOST and begun:
+        bench.clock.advance(LOST_AFTER + SECOND)
+        swept(store, bench)
+    elif state is State.LOST:
+        redeliver(store, bench, gives_up)
+    elif state in _DROPPED:
+        ledger.drop(run, state, retries=0, reason="dropped")
+    elif not unbegun and state is not State.RUNNING:
+        ledger.end(run, mine, state)
+    assert {run: state} == bench.runs()
+    return run, mine
+
+
+_DROPPED = (State.MISSED, State.SKIPPED)
+_UNBEGUN = (State.CLAIMED, State.SENT, *_DROPPED)
 
 
 def ids(batch: Batch) -> list[UUID]:

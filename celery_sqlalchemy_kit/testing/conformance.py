@@ -1,15 +1,28 @@
-"""What every store has to pass; with its two halves the only modules that need pytest."""
+"""What every store has to pass; with its parts the only modules that need pytest."""
 
 from __future__ import annotations
 
 import pytest
 
 from .bench import Bench
-from .scheduling import SchedulingConformance
+from .claiming import ClaimingConformance
+from .keeping import KeepingConformance
+from .planning import PlanningConformance
+from .publishing import PublishingConformance
+from .registering import RegisteringConformance
+from .sweeping import SweepingConformance
 from .working import WorkingConformance
 
 
-class StoreConformance(SchedulingConformance, WorkingConformance):
+class StoreConformance(
+    RegisteringConformance,
+    ClaimingConformance,
+    PlanningConformance,
+    PublishingConformance,
+    WorkingConformance,
+    SweepingConformance,
+    KeepingConformance,
+):
     """Subclass it in a test module, with a fixture ``bench`` that makes a new `Bench` each time.
 
     ::
