@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -14,23 +15,25 @@ import example.memory_store
 from celery_sqlalchemy_kit import RoutineScheduler, SyncTask
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import Overlap, State
-from celery_sqlalchemy_kit.storage.values import Presence
+from celery_sqlalchemy_kit.storage.values import Begun, Presence
 from celery_sqlalchemy_kit.testing import SettableClock, StoreConformance
-from example.memory_store import Memory, MemoryLedger, MemoryStore
+from example.memory_store import Memory, MemoryLedger, MemoryStore, claims
 
 
 class MemoryBench:
-    """One `Memory`, as `Bench` has it."""
+    """One `Memory`, as `Bench` has it; *store*, *ledger*: the classes that are put to the proof."""
 
-    def __init__(self):
+    def __init__(self, store=MemoryStore, ledger=MemoryLedger):
+        self.store_class, self.ledger_class = store, ledger
         self.clock = SettableClock(datetime(2026, 12, 1, 12, tzinfo=UTC))
         self.memory = Memory()
 
     def store(self, namespace=""):
-        return MemoryStore(self.memory, Presence(uuid4(), namespace, "test", 0), clock=self.clock)
+        me = Presence(uuid4(), namespace, "test", 0)
+        return self.store_class(self.memory, me, clock=self.clock)
 
     def ledger(self):
-        return MemoryLedger(self.memory, self.clock)
+        return self.ledger_class(self.memory, self.clock)
 
     def edit(self, name, **fields):
         if "overlap" in fields:
@@ -48,6 +51,94 @@ class TestMemoryStore(StoreConformance):
     @pytest.fixture
     def bench(self):
         return MemoryBench()
+
+
+# -- it finds what is wrong -------------------------------------------------------------------
+
+
+class ForgetsWhatWasMissed(MemoryStore):
+    def claim(self, decide, **kwargs):
+        return super().claim(lambda *of: replace(decide(*of), missed=()), **kwargs)
+
+
+class TellsNoFaults(MemoryStore):
+    def claim(self, *args, **kwargs):
+        return replace(super().claim(*args, **kwargs), faults=())
+
+
+class ClaimsAll(MemoryStore):
+    def claim(self, *args, limit, **kwargs):
+        return super().claim(*args, **kwargs, limit=1000)
+
+
+class SeesAllNamespaces(MemoryStore):
+    def look(self):
+        views = [
+            claims.look(self._memory.read(), row.namespace, self._clock.now())
+            for row in self._memory.read().routines.values()
+        ]
+        return max(views, key=lambda view: view.to_claim, default=super().look())
+
+
+class SendsWithoutABroker(MemoryStore):
+    def sweep(self, *args, may_send, **kwargs):
+        return super().sweep(*args, **kwargs, may_send=True)
+
+
+class WalksFromTheBeginning(MemoryStore):
+    def redeliver(self, judge, walk, *, limit):
+        return super().redeliver(judge, replace(walk, after=None), limit=limit)
+
+
+class BeginsLateMessages(MemoryLedger):
+    def begin(self, *args, retries, **kwargs):
+        return super().begin(*args, **kwargs, retries=max(1, retries))
+
+
+class TakesOverFromTheLiving(MemoryLedger):
+    def begin(self, *args, lost_after=None, **kwargs):
+        no_time = None if lost_after is None else timedelta(0)
+        return super().begin(*args, **kwargs, lost_after=no_time)
+
+
+class EndsAtOnce(MemoryLedger):
+    def end(self, *args, ago=0.0, **kwargs):
+        return super().end(*args, **kwargs)
+
+
+class BeatsForTheDead(MemoryLedger):
+    def beat(self, active, worker):
+        return super().beat([(run_id, None) for run_id, _ in active], worker)
+
+
+BROKEN = [
+    (ForgetsWhatWasMissed, "test_what_is_missed_is_recorded"),
+    (TellsNoFaults, "test_a_routine_that_cannot_be_read_says_so_and_keeps_no_other"),
+    (ClaimsAll, "test_no_more_rows_are_looked_at_than_asked_for"),
+    (SeesAllNamespaces, "test_a_namespace_is_claimed_and_rescued_by_its_own"),
+    (SendsWithoutABroker, "test_what_is_to_begin_again_waits_for_the_broker"),
+    (WalksFromTheBeginning, "test_a_walk_goes_on_where_it_ended_and_looks_at_each_once"),
+    (BeginsLateMessages, "test_a_late_message_of_an_attempt_that_is_over_begins_nothing"),
+    (EndsAtOnce, "test_an_end_that_is_told_late_is_as_old_as_that"),
+    (BeatsForTheDead, "test_a_worker_beats_for_what_it_runs_alone"),
+]
+
+
+@pytest.mark.parametrize(("broken", "test"), BROKEN)
+def test_a_broken_store_is_found_out(broken, test):
+    side = "store" if issubclass(broken, MemoryStore) else "ledger"
+
+    with pytest.raises(AssertionError):
+        getattr(StoreConformance(), test)(MemoryBench(**{side: broken}))
+
+
+def test_who_takes_over_from_the_living_is_found_out():
+    bench = MemoryBench(ledger=TakesOverFromTheLiving)
+
+    with pytest.raises(AssertionError):
+        StoreConformance().test_who_comes_second_takes_over_from_who_is_silent(
+            bench, silent=False, again=True, found=Begun.OWNED, state=State.RUNNING
+        )
 
 
 # -- at work ----------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ EVERY = 10 * SECOND
 RESCUED_AFTER, LOST_AFTER = 10 * SECOND, 90 * SECOND
 #: Schedulers, or workers, side by side; and routines, or runs, that they fight for.
 SIDE_BY_SIDE, FOUGHT_FOR = 4, 40
-#: How often a lost race is run again.
-MOST_RACES = 200
+#: How often a lost race is run again, and how many claims may be needed in a row.
+MOST_RACES, MOST_CLAIMS = 200, 500
 
 
 class Bench(Protocol):
@@ -114,9 +114,14 @@ def claim(
 def all_claimed(store: SchedulerStore) -> list[UUID]:
     """All that this scheduler gets, until there is nothing left for anybody."""
     found: list[UUID] = []
-    while patiently(store.look).to_claim:
-        found += ids(patiently(lambda: claim(store, limit=5)))
-    return found
+    for _ in range(MOST_CLAIMS):
+        if not patiently(store.look).to_claim:
+            return found
+        batch = patiently(lambda: claim(store, limit=5))
+        found += ids(batch)
+        if not batch.rows:
+            pause(0.01)  # somebody else is at it
+    raise AssertionError(f"after {MOST_CLAIMS} claims there is still something to claim")
 
 
 def rescued(store: SchedulerStore) -> list[UUID]:
