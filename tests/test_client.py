@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sqlite3
 from collections import Counter
 from datetime import timedelta
 
@@ -12,7 +14,13 @@ from celery import Celery
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from celery_sqlalchemy_kit import AsyncRoutines, NotFoundError, Routines, SettingsError
+from celery_sqlalchemy_kit import (
+    AsyncRoutines,
+    ConflictError,
+    NotFoundError,
+    Routines,
+    SettingsError,
+)
 from celery_sqlalchemy_kit.client import OneOff
 from celery_sqlalchemy_kit.routines import Declared, State
 from celery_sqlalchemy_kit.schedules import parse
@@ -230,6 +238,29 @@ def test_the_plan_tells_what_differs_and_a_reset_takes_the_codes(database, app, 
     assert ["reset", "reset", "update"] == [each.action for each in routines.changes("poll")]
     with pytest.raises(NotFoundError, match="the code declares no routine 'other'"):
         routines.reset("other")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_a_verb_has_read_nobody_changes_before_it_writes(database, tables, routines):
+    """SQLite's driver begins a transaction with the first statement that writes."""
+    key = routines.once("t", in_=60)
+    engine = sa.create_engine(database, future=True)
+    refused = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def somebody_writes(connection, cursor, statement, *_):
+        if statement.startswith("SELECT"):
+            with (
+                contextlib.closing(sqlite3.connect(database.database, timeout=0)) as other,
+                pytest.raises(sqlite3.OperationalError, match="locked"),
+            ):
+                other.execute("BEGIN IMMEDIATE")
+            refused.append(statement)
+
+    with Session(engine) as session:
+        assert routines.cancel(key, session=session)
+        session.commit()
+    assert refused
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

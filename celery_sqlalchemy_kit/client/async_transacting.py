@@ -10,7 +10,7 @@ from celery import Celery
 from sqlalchemy.engine import Engine
 
 from ..store.transactions import look, transact
-from .transacting import connection_of
+from .transacting import connection_of, within
 from .verbs import Verb, Verbs
 
 if TYPE_CHECKING:
@@ -51,5 +51,5 @@ class AsyncTransacting:
             return await asyncio.to_thread(alone, self.verbs.engine(), verb)
         if not hasattr(given, "run_sync"):
             raise TypeError(f"{type(given).__name__} is synchronous: Routines takes it")
-        done: T = await given.run_sync(lambda inner: verb(connection_of(inner)))
+        done: T = await given.run_sync(lambda inner: within(connection_of(inner), alone, verb))
         return done

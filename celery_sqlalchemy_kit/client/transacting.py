@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from celery import Celery
 from sqlalchemy.engine import Connection, Engine
 
-from ..store.transactions import look, transact
+from ..store.transactions import lock_for_writing, look, transact
 from .verbs import Verb, Verbs
 
 if TYPE_CHECKING:
@@ -49,7 +49,14 @@ class Transacting:
             return alone(self.verbs.engine(), verb)
         if "Async" in type(given).__name__:
             raise TypeError(f"{type(given).__name__} is asynchronous: AsyncRoutines takes it")
-        return verb(connection_of(given))
+        return within(connection_of(given), alone, verb)
+
+
+def within(connection: Connection, alone: Callable[[Engine, Verb[T]], T], verb: Verb[T]) -> T:
+    """Carry *verb* out in the caller's transaction; *alone* would do so in one of its own."""
+    if alone is transact:
+        lock_for_writing(connection)
+    return verb(connection)
 
 
 def connection_of(given: Session | Connection) -> Connection:

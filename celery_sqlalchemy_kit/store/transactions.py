@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ..clock import pause
+from ..tables import routines
 from .faults import Fault, kind_of
 
 #: How often a transaction is tried that meets a lock or a deadlock, and for how many seconds.
@@ -42,6 +44,18 @@ def look(engine: Engine, work: Callable[[Connection], T]) -> T:
 def rehearse(engine: Engine, work: Callable[[Connection], T]) -> T:
     """What *work* returns, in a transaction that is rolled back; tried as in `transact`."""
     return _tried(lambda: _undone(engine), work)
+
+
+def lock_for_writing(connection: Connection) -> None:
+    """Have what is read from here on be what is written upon: somebody else's transaction, which
+    may not lock its rows.
+
+    SQLite has no such locks, and its driver begins a transaction with the first statement that
+    writes: what had been read before may be gone by then.
+    """
+    if connection.dialect.name == "sqlite":
+        nothing = routines.update().where(sa.false()).values(active=routines.c.active)
+        connection.execute(nothing)
 
 
 @contextmanager
