@@ -240,6 +240,36 @@ def test_the_plan_tells_what_differs_and_a_reset_takes_the_codes(database, app, 
         routines.reset("other")
 
 
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_an_old_transaction_is_told_what_is_now(database, tables, routines):
+    """MySQL shows a transaction what there was when it first looked, but changes what there is."""
+    routines.create("alone", "t", 3600, overlap="skip")
+    with Session(sa.create_engine(database, future=True)) as session:
+        for table in ("routines", "routine_runs"):
+            session.execute(sa.text(f"SELECT count(*) FROM {table}")).all()
+        routines.create("taken", "t", 60)
+        routines.create("new", "t", 60, overlap="queue")
+        routines.run_now("alone")
+        routines.run_now("new")
+        claimed, begun = routines.once("t"), routines.once("t")
+        runs = tables.run()
+        tables.finish(next(run for run in runs if run.routine_id == begun))
+
+        with pytest.raises(ConflictError, match="there is a routine 'taken'"):
+            routines.create("taken", "t", 60, session=session)
+        with pytest.raises(ConflictError, match="overlap = skip"):
+            routines.run_now("alone", session=session)
+        waiting = routines.run_now("new", session=session)
+        with pytest.raises(ConflictError, match=f"{claimed} cannot be put off: its run is sent"):
+            routines.reschedule(claimed, in_=60, session=session)
+        assert routines.cancel(claimed, session=session)
+        assert not routines.cancel(begun, session=session)
+        session.commit()
+
+    assert routines.run(waiting).state == "waiting"
+    assert [run.state for run in routines.history(claimed)] == ["skipped"]
+
+
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_what_a_verb_has_read_nobody_changes_before_it_writes(database, tables, routines):
     """SQLite's driver begins a transaction with the first statement that writes."""

@@ -41,6 +41,12 @@ class Desk:
         return read_instant(connection.execute(sa.select(raw(self.now()))).scalar_one())
 
 
+def may_be_stale(connection: Connection) -> bool:
+    """Whether what is read without a lock may be older than what a lock was had for: in the
+    caller's transaction on MySQL, which is at REPEATABLE READ unless somebody says otherwise."""
+    return connection.dialect.name == "mysql"
+
+
 def wake(connection: Connection) -> None:
     """Have schedulers look once this is committed; where they do not hear, they look by the
     second, or see the file change (SQLite)."""

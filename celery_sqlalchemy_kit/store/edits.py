@@ -18,7 +18,7 @@ from ..routines import Origin
 from ..tables import routines
 from . import changes, fields, registry, routine_list
 from .chunks import chunks
-from .desk import Desk
+from .desk import Desk, may_be_stale
 from .routine_list import find
 
 _c = routines.c
@@ -46,7 +46,7 @@ def create(
     row = {"id": key, "namespace": desk.namespace, "origin": Origin.DB.value, **columns}
     # No error of the database's, which would be the end of the caller's transaction.
     connection.execute(_insert_or_nothing(connection.dialect.name, row))
-    made = find(connection, desk, name)
+    made = find(connection, desk, name, lock=may_be_stale(connection))
     if made.id == key:
         told = {field: (None, value) for field, value in _shown(made, given).items()}
         changes.record(connection, desk, "create", [(key, name, told)], note)

@@ -24,7 +24,7 @@ from ..schedules import Once
 from ..tables import routines, runs
 from . import changes, fields
 from .bulk import insert_all
-from .desk import Desk
+from .desk import Desk, may_be_stale
 from .rows import check_options, check_task
 from .states import in_states
 
@@ -162,6 +162,8 @@ def _run_of(connection: Connection, desk: Desk, key: UUID) -> Any:
     mine = sa.and_(runs.c.routine_id == key, runs.c.namespace == desk.namespace, one_off)
     chosen = sa.select(runs.c.id, runs.c.routine_name, runs.c.state).where(mine).limit(1)
     run = connection.execute(chosen).first()
+    if run is None and may_be_stale(connection):
+        run = connection.execute(chosen.with_for_update()).first()
     if run is None:
         raise NotFoundError(f"there is no one-off {key}: it never was, or was pruned")
     return run

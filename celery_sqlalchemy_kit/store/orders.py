@@ -23,7 +23,7 @@ from ..tables import routines, runs
 from . import changes, fields, unfinished
 from .bulk import insert_all
 from .chunks import chunks
-from .desk import Desk, wake
+from .desk import Desk, may_be_stale, wake
 from .routine_list import find
 from .run_list import runs_of
 
@@ -170,7 +170,7 @@ def _sendable(connection: Connection, desk: Desk, key: str | UUID) -> RoutineDet
 def _state_of_order(connection: Connection, routine: RoutineDetails) -> State:
     if routine.overlap == Overlap.ALLOW.value:
         return State.CLAIMED
-    standing = unfinished.read(connection, [routine.id])
+    standing = unfinished.read(connection, [routine.id], lock=may_be_stale(connection))
     met = next(iter(standing.values()), Unfinished())
     if met.last is None:
         return State.CLAIMED

@@ -24,26 +24,30 @@ from .chunks import chunks
 _BEGUN = (State.RUNNING, State.SENT, State.RETRYING, State.CLAIMED)
 
 
-def read(connection: Connection, keys: Iterable[str | UUID]) -> Mapping[str, Unfinished]:
+def read(
+    connection: Connection, keys: Iterable[str | UUID], *, lock: bool = False
+) -> Mapping[str, Unfinished]:
     """The unfinished runs of the routines *keys*, whose rows the caller has locked.
 
     A statement of its own, after the one that has locked them: the snapshot of that one may be
-    older than the run that somebody else has claimed in between.
+    older than the run that somebody else has claimed in between. Where the transaction's own may
+    be that old, *lock* the runs as well: what is locked is what there is.
     """
     found: dict[str, Unfinished] = {}
     key = routines.c.id
-    begun = sa.func.coalesce(*(_one_of(runs, key, state) for state in _BEGUN))
-    waiting = _one_of(runs, key, State.WAITING)
+    begun = sa.func.coalesce(*(_one_of(key, state, lock=lock) for state in _BEGUN))
+    waiting = _one_of(key, State.WAITING, lock=lock)
     for wanted in chunks(keys):
         chosen = sa.select(raw(key), begun, waiting).where(key.in_(wanted))
-        for row, *ids in connection.execute(chosen):
+        for row, *ids in connection.execute(chosen.with_for_update() if lock else chosen):
             found[row] = Unfinished(*ids)
     return found
 
 
-def _one_of(table: Any, key: sa.ColumnElement[Any], state: State) -> Any:
-    of_state = sa.and_(table.c.routine_id == key, table.c.state == state.value)
-    return sa.select(raw(table.c.id)).where(of_state).limit(1).scalar_subquery()
+def _one_of(key: sa.ColumnElement[Any], state: State, *, lock: bool) -> Any:
+    of_state = sa.and_(runs.c.routine_id == key, runs.c.state == state.value)
+    chosen = sa.select(raw(runs.c.id)).where(of_state).limit(1)
+    return (chosen.with_for_update() if lock else chosen).scalar_subquery()
 
 
 def may_go(waiting: Any = runs) -> sa.ColumnElement[bool]:
