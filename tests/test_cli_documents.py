@@ -158,8 +158,20 @@ def test_what_has_changed_while_it_asks_is_looked_at_again(cli, document, monkey
 def test_where_a_task_is_not_allowed_nothing_is_imported(sqlite, document):
     cli = Commands(sqlite, scheduler_allowed_tasks=["t"]).migrated()
 
-    assert "scheduler_allowed_tasks allows t" in cli.refused("import", document())
+    assert "'poll': task = 'u': scheduler_allowed_tasks allows t" in cli.refused(
+        "import", document()
+    )
     assert [] == names(cli)
+
+
+def test_of_many_the_one_that_cannot_be_scheduled_is_named(cli, document):
+    wrong = DOCUMENT.replace("max_runs: 3", "ends_at: 2026-01-01")
+    told = "'poll': ends_at = 2026-01-01T00:00:00+00:00: allowed is no instant before starts_at"
+
+    assert told in cli.refused("import", document(wrong))
+    assert [] == names(cli)
+    cli("import", document())
+    assert told in cli.refused("import", document(wrong), "--update")
 
 
 @pytest.mark.parametrize(
@@ -269,6 +281,13 @@ def test_the_apps_own_beat_schedule_is_a_source(sqlite):
     assert (0, ["mail"]) == (result.exit_code, names(cli))
     assert "Warning: not taken over: 'odd': relative cannot be kept" in result.stderr
     assert {"queue": "q"} == cli.routines.get("mail").options
+
+
+def test_where_nothing_is_defined_that_is_said(cli, document):
+    result = cli.call("import", document("version: 1\nroutines: []\n"))
+
+    assert (0, "") == (result.exit_code, result.stdout)
+    assert "Warning: no routine is defined there\n" == result.stderr
 
 
 def test_what_redbeat_keeps_is_a_source(cli, redis_url):

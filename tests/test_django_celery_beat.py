@@ -296,6 +296,15 @@ def test_what_fields_come_to(fields, expected):
     assert replace(Definition("a", "t", TEN), **expected) == definition
 
 
+def test_what_begins_after_its_end_is_told_and_the_others_are_taken_over():
+    never = task(start_time=datetime(2027, 1, 2), expires=datetime(2027, 1, 1))
+
+    assert (
+        ["'a': start_time = 2027-01-02T00:00:00+00:00 is after expires = 2027-01-01T00:00:00+00:00: it never runs"]
+        == found_in(never).problems
+    )  # fmt: skip
+
+
 def test_celerys_own_is_left_out_by_its_name():
     assert ([], []) == found_in(task(name="celery.backend_cleanup"))
     assert 1 == len(found_in(task(task="celery.backend_cleanup")).definitions)

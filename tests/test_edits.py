@@ -74,6 +74,18 @@ def test_a_change_of_the_schedule_is_obeyed_and_the_rest_stays(made, routines, c
     assert change.changes == {"schedule": ({"timedelta": 60}, {"timedelta": 5})}
 
 
+def test_a_routine_keeps_its_name(made, routines):
+    with pytest.raises(RoutineError, match="unknown field 'name'"):
+        routines.update("report", name="other")
+    assert ["report"] == [routine.name for routine in routines.list()]
+
+
+def test_a_note_that_not_every_database_takes_is_kept_with_escapes(made, routines):
+    routines.disable("report", note="a\0b\ud800ü")
+
+    assert "a\\x00b\\ud800ü" == routines.changes("report")[0].note
+
+
 def test_what_is_the_same_already_is_no_change(made, routines):
     before = routines.get("report")
 
@@ -94,11 +106,18 @@ def test_what_is_the_same_already_is_no_change(made, routines):
         ({"args": "abc"}, "args = 'abc': allowed is a list"),
         ({"args": [float("nan")]}, "args = .*is no JSON"),
         ({"options": {"task_id": "x"}}, "options: task_id cannot be set"),
-        ({"task": ""}, "task = '': allowed are 1 to 255 characters"),
-        ({"task": "x" * 256}, "allowed are 1 to 255 characters"),
+        ({"kwargs": {"a": "\ud800"}}, "kwargs = .*allowed is no half a surrogate"),
+        ({"task": ""}, "task = '': allowed is a text of 1 to 255 characters"),
+        ({"task": "x" * 256}, "allowed is a text of 1 to 255 characters"),
+        ({"task": "a\0b"}, r"task = 'a\\x00b': allowed is a text of .* without NUL"),
+        ({"task": "\ud800"}, r"task = '\\ud800': allowed is a text of .* or half a surrogate"),
+        ({"description": 5}, "description = 5: allowed is a text"),
+        ({"description": "a\0b"}, r"description = 'a\\x00b': allowed is a text without NUL"),
+        ({"description": "ü" * 32_768}, "allowed is a text of at most 65535 octets"),
         ({"active": "no"}, "active = 'no': allowed is true or false"),
         ({"max_runs": 1.5}, "max_runs = 1.5: allowed is a whole number"),
         ({"max_runs": True}, "max_runs = True"),
+        ({"max_runs": 2**31}, "max_runs = 2147483648: allowed is a whole number from 0 to 2147483647"),
         ({"starts_at": datetime(2026, 1, 1)}, "starts_at = .*with a time zone"),
         (
             {"starts_at": datetime(2026, 1, 2, tzinfo=UTC), "ends_at": datetime(2026, 1, 1, tzinfo=UTC)},

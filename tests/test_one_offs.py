@@ -175,7 +175,7 @@ def test_a_name_that_is_taken_is_refused(scheduler, routines):
         ({"args": "abc"}, "allowed is a list"),
         ({"kwargs": {"a": object()}}, "is no JSON"),
         ({"options": {"producer": 1}}, "producer cannot be set"),
-        ({"name": "x" * 256}, "allowed are 1 to 255 characters"),
+        ({"name": "x" * 256}, "allowed is a text of 1 to 255 characters"),
     ],
 )
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -90,6 +90,8 @@ def import_(
     found = together(routines, compared)
     for problem in problems:
         warn(f"not taken over: {problem}")
+    if not definitions and not problems:
+        warn("no routine is defined there")
     _show(found, update=update, err=manner.as_json)
     differ = len(found.update) + len(found.repair)
     if differ and update is None and not manner.dry_run:

@@ -1,4 +1,4 @@
-"""The rows of django-celery-beat, versions 2.5 to 2.8, as definitions.
+"""The rows of django-celery-beat, versions 2.5 to 2.9, as definitions.
 
 Source: its models and its scheduler. Where a row says several things, what that scheduler makes
 of it counts: of several schedules the first in its order; ``expires`` ends the routine.
@@ -86,6 +86,10 @@ def _written(
 ) -> dict[str, Any]:
     """A task as it stands in a document."""
     kind, row = _scheduled(task, schedules)
+    starts = _instant("start_time", task.get("start_time"), zone)
+    ends = _instant("expires", task.get("expires"), zone)
+    if starts and ends and starts > ends:
+        raise Unreadable(f"start_time = {starts} is after expires = {ends}: it never runs")
     once, one_off = kind == "clocked", bool(task.get("one_off"))
     # Between its run and the scheduler's next look at it.
     over = one_off and bool(task.get("total_run_count"))
@@ -97,8 +101,8 @@ def _written(
         "kwargs": _json(task, "kwargs"),
         "options": dict(_options(task)),
         "active": bool(task.get("enabled", True)) and not over,
-        "starts_at": _instant("start_time", task.get("start_time"), zone),
-        "ends_at": _instant("expires", task.get("expires"), zone),
+        "starts_at": starts,
+        "ends_at": ends,
         # One that is given another instant is to run again.
         "max_runs": 1 if one_off and not once else None,
         "description": task.get("description"),

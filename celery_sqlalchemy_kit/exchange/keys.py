@@ -65,7 +65,7 @@ def _inside(value: object) -> Iterator[Any]:
 
 def _text(longest: int) -> Callable[[Any], str]:
     def read(value: Any) -> str:
-        if not isinstance(value, str) or not 0 < len(value) <= longest or not _is_storable(value):
+        if not isinstance(value, str) or not 0 < len(value) <= longest or not is_storable(value):
             raise Unreadable(
                 f"a text of 1 to {longest} characters, without NUL or half a surrogate"
             )
@@ -74,7 +74,7 @@ def _text(longest: int) -> Callable[[Any], str]:
     return read
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether every database takes *text* as such."""
     try:
         text.encode()
@@ -83,10 +83,15 @@ def _is_storable(text: str) -> bool:
     return "\0" not in text
 
 
+def storable(text: str) -> str:
+    """*text*, with what not every database takes shown as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 def _description(value: Any) -> str | None:
     if value in (None, ""):
         return None
-    if not isinstance(value, str) or not _is_storable(value):
+    if not isinstance(value, str) or not is_storable(value):
         raise Unreadable("a text without NUL or half a surrogate")
     if len(value.encode()) > _LONGEST_DESCRIPTION:
         raise Unreadable(f"a text of at most {_LONGEST_DESCRIPTION} octets in UTF-8")

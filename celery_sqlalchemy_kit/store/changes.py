@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from ..columns import raw, read_instant
 from ..details import Change, json_of, plain
+from ..exchange.keys import storable
 from ..tables import changes, routines
 from .chunks import chunks
 from .desk import Desk
@@ -39,7 +40,7 @@ def record(
             "changed_by": desk.who[:255],
             "action": action,
             "changes": json.dumps(plain(fields)),
-            "note": note,
+            "note": None if note is None else storable(note),
         }
         for key, name, fields in what
     ]

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from .. import tables
 from ..details import RoutineDetails
-from ..errors import ConflictError, NotFoundError
+from ..errors import ConflictError, NotFoundError, RoutineError
 from ..routines import Origin
 from ..tables import routines
 from . import changes, fields, registry, routine_list
@@ -82,6 +82,8 @@ def update(
         NotFoundError: there is no such routine.
         RoutineError, ScheduleError: names the field, its value and what is allowed.
     """
+    if "name" in given:
+        raise RoutineError("unknown field 'name': a routine keeps the name that it was made with")
     before = find(connection, desk, key, lock=True)
     columns = fields.columns_of(desk, given)
     fields.check(desk, columns, before)

@@ -14,6 +14,7 @@ from ..clock import as_utc
 from ..columns import INSTANT_FORMAT
 from ..details import RoutineDetails
 from ..errors import RoutineError
+from ..exchange.keys import READERS, Unreadable, is_storable
 from .desk import Desk
 from .rows import ROUTINE_COLUMNS, check_task, routine_of
 
@@ -24,7 +25,8 @@ FIELDS = (
     *("task", *JSON_FIELDS, "active", "catch_up", "overlap", "jitter"),
     *(*_INSTANTS, "max_runs", "description"),
 )
-_LONGEST_NAME = 255
+#: What any database takes.
+_AS_IN_DOCUMENTS = ("name", "task", "max_runs", "description")
 
 
 def columns_of(desk: Desk, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,13 +78,18 @@ def _column(desk: Desk, name: str, value: Any) -> Any:
         return None if value is None else instant(name, value)
     if name == "jitter":
         return value.total_seconds() if isinstance(value, timedelta) else value
-    if name in ("name", "task") and not (isinstance(value, str) and 0 < len(value) <= 255):
-        raise RoutineError(f"{name} = {value!r}: allowed are 1 to {_LONGEST_NAME} characters")
+    if name in _AS_IN_DOCUMENTS:
+        return _as_in_documents(name, value)
     if name == "active" and not isinstance(value, bool):
         raise RoutineError(f"active = {value!r}: allowed is true or false")
-    if name == "max_runs" and not (value is None or (type(value) is int and value >= 0)):
-        raise RoutineError(f"max_runs = {value!r}: allowed is a whole number from 0, or none")
     return value.value if isinstance(value, Enum) else value
+
+
+def _as_in_documents(name: str, value: Any) -> Any:
+    try:
+        return READERS[name](value)
+    except Unreadable as allowed:
+        raise RoutineError(f"{name} = {value!r}: allowed is {allowed}") from None
 
 
 def _json(name: str, value: Any) -> str:
@@ -95,9 +102,13 @@ def _json(name: str, value: Any) -> str:
     if not isinstance(plain, kind):
         raise RoutineError(f"{name} = {value!r}: allowed is {allowed}")
     try:
-        return json.dumps(plain, allow_nan=False)
+        text = json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as fault:
         raise RoutineError(f"{name} = {value!r} is no JSON: {fault}") from None
+    # MariaDB refuses it.
+    if "\\ud" in text and not is_storable(json.dumps(plain, ensure_ascii=False)):
+        raise RoutineError(f"{name} = {value!r}: allowed is no half a surrogate")
+    return text
 
 
 def instant(name: str, value: Any) -> datetime:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -10,10 +11,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from ..details import RoutineDetails, plain
-from ..errors import ConflictError
+from ..errors import ConflictError, RoutineError, ScheduleError
 from ..exchange import Changes, Definition
 from ..exchange.keys import READERS
 from ..routines import Origin
+from ..schedules.schedule import quoted
 from ..tables import routines
 from . import changes, edits, fields
 from .chunks import chunks
@@ -54,14 +56,17 @@ def update(connection: Connection, desk: Desk, found: Changes, *, note: str | No
         RoutineError, ScheduleError: names the field, its value and what is allowed.
     """
     for each in found.update:
+        name = each.after.name
         keys = {difference.key for difference in each.differences}
         said = {key: value for key, value in _said(each.after).items() if key in keys}
-        routine = edits.update(connection, desk, each.after.name, said, note=note)
+        with _named(name):
+            routine = edits.update(connection, desk, name, said, note=note)
         if "origin" in keys:
             _mark(connection, desk, routine, plain(each.after.origin), note)
     for repaired in found.repair:
         said = {key: value for key, value in _said(repaired).items() if key != "name"}
-        edits.update(connection, desk, repaired.name, said, note=note)
+        with _named(repaired.name):
+            edits.update(connection, desk, repaired.name, said, note=note)
 
 
 def _mark(
@@ -74,10 +79,20 @@ def _mark(
 
 
 def _row(desk: Desk, definition: Definition) -> dict[str, Any]:
-    columns = fields.columns_of(desk, _said(definition))
-    fields.check(desk, columns)
+    with _named(definition.name):
+        columns = fields.columns_of(desk, _said(definition))
+        fields.check(desk, columns)
     origin = plain(definition.origin or Origin.DB)
     return {"id": uuid4(), "namespace": desk.namespace, "origin": origin, **columns}
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Among many, what is wrong with one says with which."""
+    try:
+        yield
+    except (RoutineError, ScheduleError) as fault:
+        raise type(fault)(f"{quoted(name)}: {fault}") from fault
 
 
 def _said(definition: Definition) -> dict[str, Any]:
