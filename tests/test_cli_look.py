@@ -521,6 +521,7 @@ def test_upcoming_tells_what_is_due_in_order(desk):
     first = {"at": "2026-12-01T08:00:03+00:00", "id": str(desk.ids["poll"])}
     assert first | {"name": "poll", "task": "tasks.do", "words": "every 15 s"} == hour[0]
     assert 50 == len(desk.json("upcoming"))
+    assert 3 == len(desk.json("upcoming", "--within", "99999999d", "--limit", "3"))
 
 
 def test_of_what_is_overdue_the_oldest_comes_first_and_then_what_is_ahead(small):

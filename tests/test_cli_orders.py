@@ -142,9 +142,9 @@ def test_what_overlaps_is_refused(cli):
         (("reschedule", str(uuid4()), "--in", "5s"), 1, "there is no one-off"),
         (("reschedule", "mail"), 2, "give --at or --in"),
         (("reschedule", "mail", "--in", "5m"), 1, "there is no one-off 'mail'"),
-        (("reschedule", "report", "--in", "5m"), 1, "there is no one-off"),
+        (("reschedule", "report", "--in", "5m"), 1, "there is no one-off 'report': that is"),
         (("cancel", "' OR 1=1 --"), 1, 'there is no one-off "\' OR 1=1 --"'),
-        (("cancel", "report"), 1, "there is no one-off"),
+        (("cancel", "report"), 1, "there is no one-off 'report': that is a routine"),
     ],
 )
 def test_what_is_wrong_is_told_and_nothing_is_ordered(cli, report, args, code, says):

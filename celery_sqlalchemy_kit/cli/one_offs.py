@@ -10,6 +10,7 @@ import click
 from sqlalchemy.engine import Connection
 
 from ..errors import NotFoundError
+from ..routines import Origin
 from .code import warn_if_unknown
 from .desk import NO, note, passes_routines, print_json
 from .desk import as_json as as_json_option
@@ -133,13 +134,16 @@ def _key(routines: Any, connection: Connection, text: str) -> UUID:
     except ValueError:
         pass
     try:
-        found: UUID = routines.get(text, connection=connection).id
+        found = routines.get(text, connection=connection)
     except NotFoundError:
         raise NotFoundError(
             f"there is no one-off {text!r}: it never was, or has been claimed, and is known by its "
             "id since"
         ) from None
-    return found
+    if found.origin != Origin.ONCE.value:
+        raise NotFoundError(f"there is no one-off {text!r}: that is a routine; disable it instead")
+    key: UUID = found.id
+    return key
 
 
 def _instant(routines: Any, at: When | None) -> datetime | None:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: A number of rows: as many as any database takes.
+ROWS = click.IntRange(1, 2**31 - 1)
 
 
 def examples(*calls: str) -> str:
@@ -20,7 +22,7 @@ def limited(default: int | None = None) -> Callable[[F], F]:
     """The option ``--limit``; without a *default*, all are shown unless it is given."""
     return click.option(
         "--limit",
-        type=click.IntRange(min=1),
+        type=ROWS,
         default=default,
         show_default=default is not None,
         metavar="N",

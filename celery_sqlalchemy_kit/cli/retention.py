@@ -15,6 +15,7 @@ from .durations import Moment, When
 from .engines import client, present
 from .examples import examples
 from .lines import counted, say
+from .options import ROWS
 
 
 @click.command(epilog=examples("prune", "prune --before 30d", "prune --keep 100"))
@@ -24,9 +25,7 @@ from .lines import counted, say
     metavar="WHEN",
     help="What ended before: an instant, or 30d.",
 )
-@click.option(
-    "--keep", type=click.IntRange(min=1), help="Ended runs that each routine keeps, its newest."
-)
+@click.option("--keep", type=ROWS, help="Ended runs that each routine keeps, its newest.")
 @as_json_option
 @passes_routines
 def prune(routines: Any, before: When | None, keep: int | None, *, as_json: bool) -> None:

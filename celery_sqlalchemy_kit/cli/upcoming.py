@@ -52,10 +52,6 @@ def command(routines: Routines, *, within: timedelta, limit: int, as_json: bool)
     tell_more(found, limit)
 
 
-def _row(at: datetime, routine: RoutineDetails, now: datetime) -> Row:
-    return Row((stamp(at), about(at, now), routine.name, routine.words))
-
-
 def _json(at: datetime, routine: RoutineDetails) -> dict[str, Any]:
     return {
         "at": at.isoformat(),

@@ -17,7 +17,7 @@ from celery import Celery
 from sqlalchemy.engine import URL, Connection, Engine
 
 from .. import registrar
-from ..clock import DATABASE, Clock
+from ..clock import DATABASE, UTC, Clock
 from ..config import Settings, zone_name
 from ..details import Change, RoutineDetails, RunDetails
 from ..errors import NotFoundError, RoutineError, SettingsError
@@ -144,7 +144,7 @@ class Verbs:
         self, within: timedelta, limit: int
     ) -> Verb[list[tuple[datetime, RoutineDetails]]]:
         def read(c: Connection) -> list[tuple[datetime, RoutineDetails]]:
-            until = self.desk.present(c) + within
+            until = _after(self.desk.present(c), within)
             return instants.upcoming(c, self.desk, until, limit=limit)
 
         return read
@@ -196,6 +196,14 @@ def _states(states: Iterable[State | str]) -> tuple[State, ...]:
     except ValueError:
         allowed = ", ".join(state.value for state in State)
         raise RoutineError(f"states = {list(states)!r}: allowed are {allowed}") from None
+
+
+def _after(present: datetime, within: timedelta) -> datetime:
+    try:
+        return present + within
+    except OverflowError:
+        later = within > timedelta(0)
+        return datetime.max.replace(tzinfo=UTC) if later else datetime.min.replace(tzinfo=UTC)
 
 
 def _me() -> str:
