@@ -159,6 +159,18 @@ def test_what_is_unknown_is_refused(routines_on):
         routines_on.list(sesion=None)
 
 
+def test_ids_may_be_texts_as_json_has_them(tables, routines):
+    key, other = str(routines.once("t")), routines.once("t", in_=60)
+    (run,) = tables.run()
+
+    assert run.id == routines.run(str(run.id)).id
+    assert routines.cancel(key)
+    assert routines.reschedule(str(other), in_=5) < routines.reschedule(other.hex, in_=60)
+    for verb in (routines.run, routines.cancel):
+        with pytest.raises(NotFoundError, match="'mail': that is no id"):
+            verb("mail")
+
+
 def test_a_run_is_told_with_its_times(tables, routines, clock):
     routines.create("a", "t", 60)
     tables.run()

@@ -61,7 +61,7 @@ class AsyncRunVerbs(AsyncTransacting):
         """See `Routines.history`."""
         return await self._look(self.verbs.history(key, states, since, limit), **where)
 
-    async def run(self, run_id: UUID, **where: Unpack[AsyncWithin]) -> RunDetails:
+    async def run(self, run_id: str | UUID, **where: Unpack[AsyncWithin]) -> RunDetails:
         """See `Routines.run`."""
         return await self._look(self.verbs.run(run_id), **where)
 
@@ -105,7 +105,7 @@ class AsyncRunVerbs(AsyncTransacting):
 
     async def reschedule(
         self,
-        key: UUID,
+        key: str | UUID,
         *,
         at: datetime | None = None,
         in_: timedelta | float | None = None,
@@ -116,7 +116,7 @@ class AsyncRunVerbs(AsyncTransacting):
         return await self._do(self.verbs.reschedule(key, at, in_, note), **where)
 
     async def cancel(
-        self, key: UUID, *, note: str | None = None, **where: Unpack[AsyncWithin]
+        self, key: str | UUID, *, note: str | None = None, **where: Unpack[AsyncWithin]
     ) -> bool:
         """See `Routines.cancel`."""
         return await self._do(self.verbs.cancel(key, note), **where)

@@ -83,7 +83,7 @@ class RunVerbs(Transacting):
         """
         return self._look(self.verbs.history(key, states, since, limit), **where)
 
-    def run(self, run_id: UUID, **where: Unpack[Within]) -> RunDetails:
+    def run(self, run_id: str | UUID, **where: Unpack[Within]) -> RunDetails:
         """The run of that id.
 
         Raises:
@@ -141,7 +141,7 @@ class RunVerbs(Transacting):
 
     def reschedule(
         self,
-        key: UUID,
+        key: str | UUID,
         *,
         at: datetime | None = None,
         in_: timedelta | float | None = None,
@@ -156,7 +156,7 @@ class RunVerbs(Transacting):
         """
         return self._do(self.verbs.reschedule(key, at, in_, note), **where)
 
-    def cancel(self, key: UUID, *, note: str | None = None, **where: Unpack[Within]) -> bool:
+    def cancel(self, key: str | UUID, *, note: str | None = None, **where: Unpack[Within]) -> bool:
         """Have a one-off not run; false: too late, it has begun, or is over.
 
         One whose message has been sent can be stopped until it begins if its task is built on the

@@ -108,12 +108,14 @@ class Verbs:
         return lambda c: one_offs.once(c, self.desk, asked)
 
     def reschedule(
-        self, key: UUID, at: datetime | None, in_: timedelta | float | None, note: str | None
+        self, key: str | UUID, at: datetime | None, in_: timedelta | float | None, note: str | None
     ) -> Verb[datetime]:
-        return lambda c: one_offs.reschedule(c, self.desk, key, at, in_, note=note)
+        known = _id("one-off", key)
+        return lambda c: one_offs.reschedule(c, self.desk, known, at, in_, note=note)
 
-    def cancel(self, key: UUID, note: str | None) -> Verb[bool]:
-        return lambda c: one_offs.cancel(c, self.desk, key, note=note)
+    def cancel(self, key: str | UUID, note: str | None) -> Verb[bool]:
+        known = _id("one-off", key)
+        return lambda c: one_offs.cancel(c, self.desk, known, note=note)
 
     def history(
         self,
@@ -133,8 +135,9 @@ class Verbs:
 
         return read
 
-    def run(self, run_id: UUID) -> Verb[RunDetails]:
-        return lambda c: run_list.find_run(c, self.desk, run_id)
+    def run(self, run_id: str | UUID) -> Verb[RunDetails]:
+        known = _id("run", run_id)
+        return lambda c: run_list.find_run(c, self.desk, known)
 
     def last_runs(self, keys: Iterable[UUID]) -> Verb[dict[UUID, RunDetails]]:
         asked = list(keys)
@@ -188,6 +191,14 @@ class Verbs:
             return routine
 
         return carry_out
+
+
+def _id(what: str, key: str | UUID) -> UUID:
+    """The id that *key* spells, as it comes out of JSON."""
+    try:
+        return key if isinstance(key, UUID) else UUID(key)
+    except (AttributeError, TypeError, ValueError):
+        raise NotFoundError(f"there is no {what} {key!r}: that is no id") from None
 
 
 def _states(states: Iterable[State | str]) -> tuple[State, ...]:
