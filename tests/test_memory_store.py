@@ -12,9 +12,9 @@ from celery.contrib.testing.worker import start_worker
 from servers import wait_for
 
 import example.memory_store
-from celery_sqlalchemy_kit import RoutineScheduler, SyncTask
+from celery_sqlalchemy_kit import RoutineScheduler, SyncTask, due, schedules
 from celery_sqlalchemy_kit.clock import UTC
-from celery_sqlalchemy_kit.routines import Overlap, State
+from celery_sqlalchemy_kit.routines import Declared, Overlap, State
 from celery_sqlalchemy_kit.storage.values import Begun, Presence
 from celery_sqlalchemy_kit.testing import SettableClock, StoreConformance
 from example.memory_store import Memory, MemoryLedger, MemoryStore, claims
@@ -51,6 +51,21 @@ class TestMemoryStore(StoreConformance):
     @pytest.fixture
     def bench(self):
         return MemoryBench()
+
+
+def test_a_task_that_the_settings_do_not_allow_is_not_run():
+    bench = MemoryBench()
+    me = Presence(uuid4(), "", "test", 0)
+    store = MemoryStore(bench.memory, me, clock=bench.clock, allowed_tasks=["shop.*"])
+    declared = [
+        Declared(name, f"{name}.task", schedules.parse(10)) for name in ("shop", "elsewhere")
+    ]
+    store.reconcile(declared, known_tasks=[], removal="delete", merge=False)
+
+    batch = store.claim(lambda *of: due.decide(*of, due.Limits()), limit=10)
+
+    assert ["elsewhere"] == [name for name, _ in batch.faults]
+    assert 2 == batch.rows
 
 
 # -- it finds what is wrong -------------------------------------------------------------------

@@ -122,3 +122,12 @@ class KeepingConformance:
         now = bench.clock.now()
 
         assert (state in ENDED) == (1 == bench.store().prune(now, now, limit=100))
+
+    def test_what_was_lost_and_has_begun_again_is_not_pruned(self, bench: Bench) -> None:
+        run, _ = in_state(bench, State.LOST)
+        begin(bench.ledger(), run, again=True)
+        bench.clock.advance(3600)
+        now = bench.clock.now()
+
+        assert 0 == bench.store().prune(now, now, limit=100)
+        assert {run: State.RUNNING} == bench.runs()

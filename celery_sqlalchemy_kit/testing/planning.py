@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from ..routines import Cause, State
+from ..due import Decision
+from ..routines import Cause, Routine, State
 from ..storage import SchedulerStore
 from ..storage.values import Claimed
 from .bench import (
@@ -15,6 +16,7 @@ from .bench import (
     all_claimed,
     begin,
     claim,
+    decide,
     ids,
     names,
     planned,
@@ -43,15 +45,22 @@ class PlanningConformance:
         bench.edit("a", active=True)
         bench.clock.advance(SECOND)
 
-        assert [] == all_claimed(store)
+        was_off = []
+
+        def watches(routine: Routine, now: datetime) -> Decision:
+            was_off.append(routine.paused_at is not None)
+            return decide(routine, now)
+
+        assert [] == ids(claim(store, watches))
         assert [State.MISSED] == list(bench.runs().values())
         following = store.look().next_run_at
         assert following is not None
         assert following > bench.clock.now()
         bench.clock.set(following)
-        assert 1 == len(ids(claim(store)))
+        assert 1 == len(ids(claim(store, watches)))
         bench.clock.advance(EVERY)
         assert 1 == len(ids(claim(store)))
+        assert [True, False] == was_off
 
     def test_a_routine_that_cannot_be_read_says_so_and_keeps_no_other(self, bench: Bench) -> None:
         store = planned(bench, "bad", "good")

@@ -141,6 +141,8 @@ class PublishingConformance:
         (held,) = claim(store).claimed
         assert held.routine is not None
         assert 0 == held.routine.total_run_count
+        now = bench.clock.now()
+        assert 1 == store.prune(now, now, limit=100)
 
     def test_a_fault_is_noted_in_nothing_but_a_claim(self, bench: Bench) -> None:
         store, (run,) = claimed(bench, "a")
@@ -212,6 +214,19 @@ class PublishingConformance:
         bench.clock.advance(RESCUED_AFTER)
 
         assert [waiting] == rescued(bench.store())
+
+    def test_no_more_is_released_than_asked_for(self, bench: Bench) -> None:
+        store = planned(bench, "a", "b")
+        for name in ("a", "b"):
+            bench.edit(name, overlap="queue")
+        bench.clock.advance(EVERY)
+        before = ids(claim(store))
+        bench.clock.advance(EVERY)
+        claim(store)
+        for run in before:
+            bench.ledger().drop(run, State.SKIPPED, retries=0, reason="revoked")
+
+        assert [1, 1, 0] == [len(store.release(limit=1).claimed) for _ in range(3)]
 
     def test_what_waits_is_neither_rescued_nor_begun_nor_dropped(self, bench: Bench) -> None:
         before, waiting = _queued(bench)

@@ -79,24 +79,24 @@ def claim(
     mine = list(_schedulable(tables, me.namespace))
     due = sorted((row for row in mine if _is_due(row, now)), key=_position)[:limit]
     unplanned = [row for row in mine if _is_unplanned(row)][:limit]
-    claim = _Claim(tables, me, now)
+    batch = _Batch(tables, me, now)
     looked_at = 0
     for row in (*due, *unplanned):
-        if len(claim.claimed) >= limit:
+        if len(batch.claimed) >= limit:
             break
         looked_at += 1
         try:
             routine = reader.read(row)
         except (RoutineError, ScheduleError) as fault:
-            claim.fail(row, str(fault))
+            batch.fail(row, str(fault))
             continue
-        claim.take(row, routine, step_of(routine, decide, now, _unfinished(tables, row.id)))
+        batch.take(row, routine, step_of(routine, decide, now, _unfinished(tables, row.id)))
     rows = len(due) + len(unplanned)
     return Batch(
         now,
-        tuple(claim.claimed),
-        tuple(claim.faults),
-        tuple(claim.repeated),
+        tuple(batch.claimed),
+        tuple(batch.faults),
+        tuple(batch.repeated),
         rows=rows,
         more=looked_at < rows or limit in (len(due), len(unplanned)),
     )
@@ -115,8 +115,8 @@ def _unfinished(tables: Tables, routine_id: UUID) -> Unfinished:
     )
 
 
-class _Claim:
-    """One batch, written row by row."""
+class _Batch:
+    """What one claim takes, written row by row."""
 
     def __init__(self, tables: Tables, me: Presence, now: datetime) -> None:
         self._tables, self._me, self._now = tables, me, now
