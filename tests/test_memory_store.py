@@ -196,10 +196,13 @@ def test_a_declared_routine_is_sent_and_run_and_recorded_without_any_sql(app, sc
     def runs():
         return list(memory.read().runs.values())
 
+    def sent():
+        scheduler.tick()
+        return [State.SENT] == [row.state for row in runs()]
+
     scheduler.tick()
     scheduler._clock.advance(10)
-    while not (runs() and runs()[0].state is State.SENT):
-        scheduler.tick()
+    wait_for(sent, 10, what="its message")
     with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
         wait_for(lambda: runs()[0].state is State.SUCCEEDED, 10, what="its end")
 
