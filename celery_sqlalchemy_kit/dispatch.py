@@ -109,7 +109,7 @@ class Publisher:
         """Publish what need not go Celery's long way; returns the rest."""
         templates, rest = self._templates, list[Claimed]()
         try:
-            if templates is None or not templates.usable:
+            if templates is None or not templates.look():
                 return list(claimed)
             for start in range(0, len(claimed), PUSHED):
                 some = claimed[start : start + PUSHED]
@@ -161,11 +161,30 @@ class Publisher:
         return self._producer.batch(GATHERED) if self._gathers else nullcontext()
 
     def _apply(self, held: Claimed) -> None:
+        if self._sends_by_template(held):
+            return
+        observing = nullcontext() if self._templates is None else self._templates.observing(held)
         try:
-            self._apply_entry(RunEntry(self._app, held), producer=self._producer)
+            with observing:
+                self._apply_entry(RunEntry(self._app, held), producer=self._producer)
         except Exception as fault:  # noqa: BLE001  a hook's, or Celery 5.2's, as a result is None
             if self._tried != held.run.id:
                 self._note(held.run, fault)
+
+    def _sends_by_template(self, held: Claimed) -> bool:
+        """Whether that is settled: sent, at fault, or too late."""
+        if self._templates is None or self._is_stale():
+            return self._templates is not None
+        try:
+            if not self._templates.send(held):
+                return False
+        except self._connection_errors() as error:
+            self._lose(error)
+        except Exception as fault:  # noqa: BLE001  whatever the message makes kombu or a router raise
+            self._note(held.run, fault)
+        else:
+            self._sent.append(held.run.id)
+        return True
 
     def _note(self, run: Run, fault: Exception) -> None:
         self._faults.append((run, f"{type(fault).__name__}: {fault}"))

@@ -22,7 +22,7 @@ from celery.app.routes import MapRoute
 
 def nobody_listens() -> bool:
     """No signal that tells of messages has a receiver."""
-    told = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
+    told = (signals.before_task_publish, signals.after_task_publish)
     return not any(signal.receivers for signal in told)
 
 
@@ -31,9 +31,9 @@ def is_plain(app: Celery, apply_entry: Callable[..., Any], producer: Any) -> boo
     amqp = app.amqp
     return (
         not app.conf.task_send_sent_event
+        and not signals.task_sent.receivers
         and app.conf.task_protocol == 2
         and type(amqp) is celery.app.amqp.AMQP
-        and all(type(route) is MapRoute for route in amqp.routes)
         and type(amqp.router) is celery.app.routes.Router
         and type(producer) is kombu.messaging.Producer
         and _is_from(apply_entry, celery.beat)
@@ -43,6 +43,11 @@ def is_plain(app: Celery, apply_entry: Callable[..., Any], producer: Any) -> boo
         and all(_is_from(getattr(producer, n), kombu.messaging) for n in ("publish", "_publish"))
         and _is_celerys(app.backend.on_task_call)
     )
+
+
+def is_routed_by_name(app: Celery) -> bool:
+    """A task's name says where its messages go; there is no need to ask for each."""
+    return all(type(route) is MapRoute for route in app.amqp.routes)
 
 
 def is_plain_task(task: Task | None) -> bool:

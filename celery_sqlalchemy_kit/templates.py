@@ -1,10 +1,10 @@
 """Messages by a template: what Celery would send for a run, without its long way for each.
 
-A template is a message that Celery itself has made for a run like it: of the same task, with the
-same options. What differs from run to run is taken out: ids, instants, arguments. It counts only
-if, filled in with what was taken out, it is the message that Celery made, octet for octet. There
-are none where that is not so, where anybody has a hand in the making (see `hooks`), and for brokers
-other than Redis.
+A template is a message that Celery itself has made for a run like it (see `examples`). What differs
+from run to run is taken out: ids, instants, arguments. It counts only if, filled in with what was
+taken out, it is the message that Celery made. There is none where that is not so, and where
+anybody has a hand in the making (see `hooks`). Whoever listens to Celery's signals is told of each
+message, and may change it, as ever. Where nobody listens, what is pushed to Redis is a mere text.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from celery import Celery
+from celery import Celery, signals
 from celery.utils.saferepr import saferepr
 from kombu import serialization
 from kombu.utils import json as kombu_json
 
 from . import hooks, messages
-from .messages import RunEntry
+from .examples import Example, copied, observed, route_of
 from .routines import HEADER, Run
 from .storage.values import Again, Claimed
 
@@ -34,6 +36,10 @@ _SENDING = "Scheduler: Sending due task %s (%s)"
 _dumps: Callable[[Any], str] = kombu_json.dumps
 _serialized: Callable[..., tuple[str, str, Any]] = serialization.dumps
 _encode = json.JSONEncoder(sort_keys=False).encode
+_REDIS = "kombu.transport.redis"
+#: What makes messages alike: task and options; and the route, where it has to be asked for.
+_Shape = tuple[str, str]
+_Key = tuple[_Shape, "tuple[Any, ...] | None"]
 _NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -44,21 +50,34 @@ class Filled(NamedTuple):
     text: str
 
 
-class _Template(NamedTuple):
+class _Text(NamedTuple):
+    """A message in parts; those at `slots` are to be filled in."""
+
     key: str
-    #: The text in parts; those at `slots` are to be filled in.
     parts: tuple[str, ...]
     slots: tuple[tuple[int, str], ...]
-    #: What Celery would compare the arguments with; None: it would not.
-    signature: Callable[..., Any] | None
-    #: Options that say seconds, of which each run's instants are made; empty: there are none.
-    times: Mapping[str, Any]
 
     def filled(self, values: Mapping[str, str]) -> str:
         parts = list(self.parts)
         for place, name in self.slots:
             parts[place] = values[name]
         return "".join(parts)
+
+
+class _Content(NamedTuple):
+    """The arguments of a run, as they are shown in its headers, and as they stand in a text."""
+
+    argsrepr: str
+    kwargsrepr: str
+    texts: Mapping[str, str]
+
+
+class _Kept(NamedTuple):
+    example: Example
+    times: Mapping[str, Any]
+    #: What Celery would compare the arguments with; None: it would not.
+    signature: Callable[..., Any] | None
+    text: _Text | None
 
 
 class Templates:
@@ -68,35 +87,36 @@ class Templates:
         self._app = app
         self._apply_entry = apply_entry
         self._producer = producer
-        self._kept: dict[tuple[str, str], _Template | None] = {}
-        self._met: set[tuple[str, str]] = set()
-        self._contents: dict[str, Mapping[str, str]] = {}
+        self._kept: dict[_Key, _Kept] = {}
+        #: What the router is asked about, by shape, where it is to be asked for every message.
+        self._asked: dict[_Shape, Mapping[str, Any]] = {}
+        self._contents: dict[str, _Content] = {}
+        self._usable = self._pushes = self._routed = False
 
-    @property
-    def usable(self) -> bool:
-        """Whether there can be any, now: others may begin to listen at any time."""
-        return (
-            hooks.nobody_listens()
-            and type(self._producer.channel).__module__ == "kombu.transport.redis"
-            # Kombu says so of a client that never sends anything twice by itself.
-            and getattr(self._producer, "supports_batch_publish", False)
-            and hooks.is_plain(self._app, self._apply_entry, self._producer)
-        )
+    def look(self) -> bool:
+        """Whether there can be any, now: others may begin to have a hand in it at any time."""
+        self._usable = hooks.is_plain(self._app, self._apply_entry, self._producer)
+        self._routed = not hooks.is_routed_by_name(self._app)
+        # Kombu says so of a client for Redis that never sends anything twice by itself.
+        gathers = getattr(self._producer, "supports_batch_publish", False)
+        kind = type(self._producer.channel).__module__
+        self._pushes = gathers and kind == _REDIS and hooks.nobody_listens()
+        return self._usable
 
     def fill(self, held: Claimed) -> Filled | None:
-        """The message of a run; None: Celery has to be asked for it."""
-        template = None if isinstance(held, Again) else self._template(held)
-        if template is None:
+        """The message of a run as a text; None: it has to be sent otherwise."""
+        kept = self._find(held) if self._pushes and self._usable else None
+        if kept is None or kept.text is None:
             return None
         run = held.run
         try:
-            if template.signature is not None:
-                template.signature(*run.args, **run.kwargs)
-            values = {**self._content(run), **_own(held, template.times)}
+            content = self._content_for(kept, run)
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
             return None
         _beat.info(_SENDING, run.routine_name, run.task)
-        return Filled(template.key, template.filled(values))
+        values = {"id": str(run.id), "tag": str(uuid4()), **content.texts}
+        values |= _instants(held, kept.times)
+        return Filled(kept.text.key, kept.text.filled(values))
 
     def push(self, filled: Sequence[Filled]) -> frozenset[str]:
         """Push messages to Redis; returns the keys to which it lets none be pushed.
@@ -117,61 +137,133 @@ class Templates:
         pairs = zip(texts, answers, strict=True)
         return frozenset(key for key, answer in pairs if isinstance(answer, Exception))
 
-    def _template(self, held: Claimed) -> _Template | None:
-        options = held.run.options
-        shape = (held.run.task, _encode(options) if options else "")
-        if shape not in self._kept:
-            if shape not in self._met:  # one of a kind is not worth it
-                if len(self._met) >= MOST_KEPT:
-                    self._met.clear()
-                self._met.add(shape)
-                return None
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            self._kept[shape] = self._made(held)
-        return self._kept[shape]
+    def send(self, held: Claimed) -> bool:
+        """Publish the message of a run, and tell those who listen; false: Celery has to be asked.
 
-    def _made(self, held: Claimed) -> _Template | None:
-        task = self._app.tasks.get(held.run.task)
-        times = _times(held, task)
-        if times is None or not hooks.is_plain_task(task):
-            return None
+        Raises:
+            Exception: whatever the message makes kombu raise.
+        """
+        kept = self._find(held) if self._usable else None
+        if kept is None:
+            return False
         try:
-            example = self._example(held)
-            if example is None:
-                return None
-            key, message = example
-            values = {**self._content(held.run), **_own(held, times)}
-            values["tag"] = message["properties"]["delivery_tag"]
-            parts, slots = _taken_apart(message, values)
+            content = self._content_for(kept, held.run)
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
-            return None
-        signature = getattr(task, "__header__", None) if getattr(task, "typing", False) else None
-        template = _Template(key, parts, slots, signature, times)
-        return template if template.filled(values) == _dumps(message) else None
+            return False
+        _beat.info(_SENDING, held.run.routine_name, held.run.task)
+        self._publish(kept.example, held, content, kept.times, signals)
+        return True
 
-    def _example(self, held: Claimed) -> tuple[str, dict[str, Any]] | None:
-        """What Celery would push for a run, and to which key; None: not to one alone."""
-        channel, pushed = self._producer.channel, []
+    @contextmanager
+    def observing(self, held: Claimed) -> Iterator[None]:
+        """Celery is asked for the message of a run within; if it is like that of others, it serves
+        for them from now on."""
+        task = self._app.tasks.get(held.run.task)
+        times = None if isinstance(held, Again) else _times(held, task)
+        if not self._usable or times is None or not hooks.is_plain_task(task):
+            yield
+            return
+        with observed(self._app, str(held.run.id), self._producer) as seen:
+            yield
+        example = seen()
+        if example is not None and self._fits(example, held, times):
+            self._keep(example, held, times, task)
+
+    def _find(self, held: Claimed) -> _Kept | None:
+        if isinstance(held, Again):
+            return None
+        shape = _shape(held.run)
+        if not self._routed:
+            return self._kept.get((shape, None))
+        asked = self._asked.get(shape)
+        if asked is None:
+            return None
+        return self._kept.get((shape, self._route(held, asked)))
+
+    def _route(self, held: Claimed, like: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """What the router says of a run's message; *like*: what it was asked about another."""
+        run, task = held.run, self._app.tasks.get(held.run.task)
+        asked = copied(like)
+        asked["headers"].update(_instants(held, _times(held, task) or {}))
+        given = copied(list(run.args)), copied(run.kwargs)
+        answer = self._app.amqp.router.route(copied(asked), run.task, *given, task)
+        return route_of(self._app, asked, answer)
+
+    def _keep(self, example: Example, held: Claimed, times: Mapping[str, Any], task: Any) -> None:
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+            self._asked.clear()
+        shape = _shape(held.run)
+        if self._routed:
+            self._asked[shape] = example.asked
+            if example.route is None:
+                return
+        typed = task is not None and task.typing
+        text = self._text(example, held, times)
+        kept = _Kept(example, times, getattr(task, "__header__", None) if typed else None, text)
+        self._kept[shape, example.route if self._routed else None] = kept
+
+    def _fits(self, example: Example, held: Claimed, times: Mapping[str, Any]) -> bool:
+        """Whether the message of the run that the example is of can be made of it again."""
+        content = self._content(held.run)
+        again = example.of(_headers(held, content, times))
+        return example.embed == _NOTHING and _encode(again) == _encode(
+            (example.headers, example.properties)
+        )
+
+    def _publish(
+        self,
+        example: Example,
+        held: Claimed,
+        content: _Content,
+        times: Mapping[str, Any],
+        told: ModuleType | None,
+    ) -> None:
+        """As ``send_task_message`` does; *told*: the signals by which others hear of it."""
+        headers, properties = example.of(_headers(held, content, times))
+        args, kwargs = copied(list(held.run.args)) or (), copied(held.run.kwargs)
+        body = (args, kwargs, dict(_NOTHING))
+        where = {"exchange": example.exchange, "routing_key": example.routing_key}
+        said: dict[str, Any] = {**where, "declare": list(example.declare), "headers": headers}
+        said["retry_policy"] = dict(example.retry_policy)
+        if told is not None:
+            name = example.sender
+            told.before_task_publish.send(name, body=body, properties=properties, **said)
+        if said["declare"] == list(example.declare):
+            said["declare"] = None  # they have been, on this connection, with the first message
+        self._producer.publish(body, **said, **example.how, **properties)
+        if told is not None:
+            told.after_task_publish.send(name, body=body, headers=headers, **where)
+
+    def _text(self, example: Example, held: Claimed, times: Mapping[str, Any]) -> _Text | None:
+        """The same as a text in parts, where it is pushed to one key of Redis."""
+        channel = self._producer.channel
+        if type(channel).__module__ != _REDIS or example.exchange or channel._expires:  # noqa: SLF001
+            return None  # bindings may be others later, and queues that vanish are kept alive
+        pushed: list[tuple[str, dict[str, Any]]] = []
 
         def put(queue: str, message: dict[str, Any], **_: Any) -> None:
             pushed.append((queue, message))
 
+        content = self._content(held.run)
         channel._put = put  # noqa: SLF001  for this once
         try:
-            messages.send(self._app, RunEntry(self._app, held), self._producer)
+            self._publish(example, held, content, times, None)
         finally:
             del channel._put  # noqa: SLF001
-        if len(pushed) != 1 or channel._expires:  # noqa: SLF001  queues that vanish are kept alive
-            return None
-        queue, message = pushed[0]
-        if message["properties"]["delivery_info"]["exchange"]:  # its bindings may be others later
-            return None
+        ((queue, message),) = pushed
+        values = {**content.texts, **_instants(held, times)}
+        values |= {"id": str(held.run.id), "tag": message["properties"]["delivery_tag"]}
         priority = channel._get_message_priority(message, reverse=False)  # noqa: SLF001
-        return channel._q_for_pri(queue, priority), message  # noqa: SLF001
+        return _taken_apart(channel._q_for_pri(queue, priority), message, values)  # noqa: SLF001
 
-    def _content(self, run: Run) -> Mapping[str, str]:
-        """The arguments of a run in its message: the body, and what is shown of them."""
+    def _content_for(self, kept: _Kept, run: Run) -> _Content:
+        if kept.signature is not None:
+            kept.signature(*run.args, **run.kwargs)
+        return self._content(run)
+
+    def _content(self, run: Run) -> _Content:
+        """The arguments of a run in its message."""
         given = _encode((run.args, run.kwargs))
         if given not in self._contents:
             if len(self._contents) >= MOST_KEPT:
@@ -179,14 +271,34 @@ class Templates:
             self._contents[given] = self._shown(list(run.args) or (), dict(run.kwargs))
         return self._contents[given]
 
-    def _shown(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Mapping[str, str]:
+    def _shown(self, args: Sequence[Any], kwargs: dict[str, Any]) -> _Content:
         amqp, levels = self._app.amqp, self._app.conf.task_repr_maxlevels
-        _, _, body = _serialized((args, kwargs, _NOTHING), serializer="json")
-        body, _ = self._producer.channel.encode_body(body, self._producer.channel.body_encoding)
-        shown_args = saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels)
-        shown_kwargs = saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels)
-        shown = {"body": body, "args": shown_args, "kwargs": shown_kwargs}
-        return {name: _in_json(text) for name, text in shown.items()}
+        argsrepr = saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels)
+        kwargsrepr = saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels)
+        channel, texts = self._producer.channel, dict[str, str]()
+        if type(channel).__module__ == _REDIS:
+            _, _, body = _serialized((args, kwargs, _NOTHING), serializer="json")
+            encoded, _ = channel.encode_body(body, channel.body_encoding)
+            shown = {"body": encoded, "args": argsrepr, "kwargs": kwargsrepr}
+            texts = {name: _in_json(text) for name, text in shown.items()}
+        return _Content(argsrepr, kwargsrepr, texts)
+
+
+def _shape(run: Run) -> _Shape:
+    return run.task, _encode(run.options) if run.options else ""
+
+
+def _headers(held: Claimed, content: _Content, times: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that are a run's own."""
+    run_id = str(held.run.id)
+    shown = {"argsrepr": content.argsrepr, "kwargsrepr": content.kwargsrepr}
+    return {"id": run_id, "root_id": run_id, **shown, **_instants(held, times)}
+
+
+def _instants(held: Claimed, times: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that say when."""
+    claimed = {HEADER: held.claimed_at.isoformat()}
+    return {**messages.instants(held.claimed_at, dict(times)), **claimed} if times else claimed
 
 
 def _times(held: Claimed, task: Any) -> Mapping[str, Any] | None:
@@ -198,46 +310,35 @@ def _times(held: Claimed, task: Any) -> Mapping[str, Any] | None:
     return said if all(type(value) in (int, float) for value in said.values()) else None
 
 
-def _own(held: Claimed, times: Mapping[str, Any]) -> dict[str, str]:
-    """What is a run's own."""
-    own = messages.instants(held.claimed_at, dict(times)) if times else {}
-    own |= {"id": str(held.run.id), "claimed": held.claimed_at.isoformat(), "tag": str(uuid4())}
-    return own
-
-
 def _in_json(text: str) -> str:
     """As it stands between quotation marks."""
     return _dumps(text)[1:-1]
 
 
-def _taken_apart(
-    message: Mapping[str, Any], values: Mapping[str, str]
-) -> tuple[tuple[str, ...], tuple[tuple[int, str], ...]]:
-    """The text of *message*, as JSON, in parts, and which of them is which of *values*.
-
-    Raises:
-        LookupError: a value does not stand where it should.
-    """
+def _taken_apart(key: str, message: Mapping[str, Any], values: Mapping[str, str]) -> _Text | None:
+    """The text of *message*, as JSON, in parts, by which of *values* stands where; None: one does
+    not stand where it should."""
     mark = uuid4().hex
     headers, properties = dict(message["headers"]), dict(message["properties"])
     marked = {**message, "headers": headers, "properties": properties}
-    for where, key, name in (
+    for where, place, name in (
         (marked, "body", "body"),
         (properties, "correlation_id", "id"),
         (properties, "delivery_tag", "tag"),
-        *((headers, key, name) for key, name in _HEADERS.items() if name in values),
+        *((headers, place, name) for place, name in _HEADERS.items() if name in values),
     ):
-        if _in_json(where[key]) != values[name]:
-            raise LookupError(key)
-        where[key] = f"<{mark} {name}>"
+        if _in_json(where[place]) != values[name]:
+            return None
+        where[place] = f"<{mark} {name}>"
     parts = re.split(f"<{mark} (\\w+)>", _dumps(marked))
-    return tuple(parts), tuple((place, parts[place]) for place in range(1, len(parts), 2))
+    text = _Text(key, tuple(parts), tuple((n, parts[n]) for n in range(1, len(parts), 2)))
+    return text if text.filled(values) == _dumps(message) else None
 
 
 _HEADERS = {
     "id": "id",
     "root_id": "id",
-    HEADER: "claimed",
+    HEADER: HEADER,
     "expires": "expires",
     "eta": "eta",
     "argsrepr": "args",
