@@ -5,7 +5,7 @@ A store holds the routine, tells which of its runs are unfinished, and writes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -75,15 +75,16 @@ def step_of(
     """What becomes of a routine that is due or unplanned; *met* may be empty where its ``overlap``
     is ``allow``."""
     decision, settled = _settle(routine, decide, now, met)
-    runs = tuple(_run_of(routine, occurrence) for occurrence in settled.runs)
+    runs = tuple([_run_of(routine, occurrence) for occurrence in settled.runs])
     waits = None if settled.waits is None else _run_of(routine, settled.waits)
     taken = settled.taken
     happened = bool(taken or decision.missed)
     scheduled = [each for each in (*runs, waits) if each and each.cause is not Cause.MANUAL]
-    return Step(
-        runs,
-        waits,
-        tuple(_records_of(routine, decision.missed, settled)),
+    return made(
+        Step,
+        runs=runs,
+        waits=waits,
+        records=_records_of(routine, decision.missed, settled),
         occurrence_at=decision.occurrence_at,
         next_run_at=decision.next_run_at,
         last_run_at=now if taken else routine.last_run_at,
@@ -136,18 +137,20 @@ def _run_of(routine: Routine, occurrence: Occurrence) -> Run:
 
 def _records_of(
     routine: Routine, missed: Sequence[Missed], settled: Settled[Occurrence]
-) -> Iterator[Record]:
-    def record(of: Missed, cause: Cause, state: State) -> Record:
-        run = Run(uuid4(), routine.id, routine.name, routine.task, of.scheduled_for, cause)
-        return Record(run, state, of.reason, of.count, of.until)
-
-    for each in missed:
-        yield record(each, Cause.ONCE if routine.one_off else Cause.SCHEDULE, State.MISSED)
+) -> tuple[Record, ...]:
+    cause = Cause.ONCE if routine.one_off else Cause.SCHEDULE
+    records = [_record(routine, each, cause, State.MISSED) for each in missed]
     for cause, alike in groupby(settled.skipped, attrgetter("cause")):
         instants = [occurrence.scheduled_for for occurrence in alike]
         reason = overlap.REASONS[routine.overlap]
         skipped = Missed(instants[0], instants[-1], len(instants), reason)
-        yield record(skipped, cause, State.SKIPPED)
+        records.append(_record(routine, skipped, cause, State.SKIPPED))
+    return tuple(records)
+
+
+def _record(routine: Routine, of: Missed, cause: Cause, state: State) -> Record:
+    run = Run(uuid4(), routine.id, routine.name, routine.task, of.scheduled_for, cause)
+    return Record(run, state, of.reason, of.count, of.until)
 
 
 def _awaited(

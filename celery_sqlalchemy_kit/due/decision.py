@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..clock import UTC
-from ..routines import Cause, Routine, microseconds
+from ..routines import Cause, Routine, made, microseconds
 
 MOMENT = timedelta(microseconds=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -124,4 +124,13 @@ def leaving(
     """The decision that leaves *pending* to come; None: the routine is over."""
     if pending is None:
         return Decision(occurrences, missed, None, None, over=True)
-    return Decision(occurrences, missed, pending, due_at(routine, pending))
+    return made(
+        Decision,
+        occurrences=occurrences,
+        missed=missed,
+        occurrence_at=pending,
+        next_run_at=due_at(routine, pending),
+        over=False,
+        waits=False,
+        ended_at=None,
+    )

@@ -49,7 +49,9 @@ def engine_for(url: URL, purpose: str, *, schema: str | None, **seconds: float) 
     key = (os.getpid(), url, schema, purpose)
     with _lock:
         if key not in _engines:
-            _engines[key] = make_engine(url, schema=schema, pool_size=pool_size, **seconds)
+            _engines[key] = make_engine(
+                url, schema=schema, pool_size=pool_size, by_key=purpose == "scheduler", **seconds
+            )
         return _engines[key]
 
 
@@ -61,6 +63,7 @@ def make_engine(
     statement_timeout: float = STATEMENT_TIMEOUT,
     longest_timeout: float | None = None,
     pool_size: int = 1,
+    by_key: bool = False,
 ) -> Engine:
     """An engine of its own, with one connection, or *pool_size* of them.
 
@@ -69,6 +72,7 @@ def make_engine(
     *lock_seconds*: how long SQLite waits for a lock, which it does in C, deaf to signals.
     *statement_timeout*: seconds after which a statement that other servers have not answered is
     given up, with its connection; where *longest_timeout* is more, they adapt to a slow server.
+    *by_key*: PostgreSQL is to find rows by their keys, whatever it takes a table's size to be.
 
     MySQL and MariaDB run at READ COMMITTED: at REPEATABLE READ an open claim blocks bare
     inserts. On SQLite every transaction begins IMMEDIATE, unless its connection has the
@@ -98,7 +102,7 @@ def make_engine(
     engine = sa.create_engine(url, execution_options={"schema": schema}, **options)
     if backend == "postgresql":
         # Before SQLAlchemy asks for the schema that the tables are in.
-        sa.event.listen(engine, "connect", _postgresql_session(schema), insert=True)
+        sa.event.listen(engine, "connect", _postgresql_session(schema, by_key=by_key), insert=True)
     watch(engine, statement_timeout, longest_timeout)
     if engine.dialect.driver == "pymysql" and "read_timeout" not in url.query:
         sa.event.listen(engine, "connect", _pymysql_is_watched, insert=True)
@@ -120,13 +124,21 @@ def _connect_args(url: URL, statement_timeout: float) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if key not in url.query}
 
 
-def _postgresql_session(schema: str | None) -> Callable[[Any, Any], None]:
+def _postgresql_session(schema: str | None, *, by_key: bool) -> Callable[[Any, Any], None]:
     """What is set for a session, in one round trip.
 
     That the server notices within 25 s if our machine vanishes: what it had locked would stay so
     for two hours. And where it looks for tables.
+
+    *by_key*: a batch is found by its keys, in time that does not depend on the table. The planner
+    would read a table of 100,000 rows for 500 keys: it takes memory for a disk, and what it knows
+    of tables that change by thousands a second is always old.
     """
     settings = [f"tcp_keepalives_{name} = {value}" for name, value in _KEEPALIVES.items()]
+    if by_key:
+        settings += ["enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off"]
+        # Where there is no other way than a scan, it counts as so dear that it would be compiled.
+        settings.append("jit = off")
     if schema is not None:
         settings.append(f'search_path = "{schema}"')
 

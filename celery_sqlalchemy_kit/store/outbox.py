@@ -61,7 +61,8 @@ def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> No
     frozen in the middle of that must not hold up the scheduler."""
     for published in chunks(ids):
         if connection.dialect.name == "postgresql":
-            told = {"ids": f"{{{','.join(map(str, published))}}}", "now": claimer.clock.now()}
+            ids = ",".join(sorted(map(str, published)))  # rows are locked in one order
+            told = {"ids": f"{{{ids}}}", "now": claimer.clock.now()}
             connection.execute(_CONFIRM_POSTGRESQL, told | {"me": str(claimer.id)})
             continue
         mine = sa.and_(
@@ -77,15 +78,16 @@ def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> No
         connection.execute(runs.update().where(mine, runs.c.id.in_(free)).values(values))
 
 
-# By the primary key whatever the planner knows of the table: the index by state, which "state ||"
-# keeps it from, is full of dead entries, and a subquery in IN would be asked for every row.
+# One by one, by the primary key: the index by state, which "state ||" keeps it from, is full of
+# dead entries, and any other join may read the whole table, which the planner takes for small.
 _CONFIRM_POSTGRESQL = sa.text(
     f"""
     WITH free AS MATERIALIZED (
         SELECT run.id FROM unnest(CAST(:ids AS uuid[])) AS published (id)
-        JOIN routine_runs AS run ON run.id = published.id
-        WHERE run.state || '' = '{State.CLAIMED.value}' AND run.claimed_by = CAST(:me AS uuid)
-        ORDER BY run.id FOR UPDATE OF run SKIP LOCKED)
+        CROSS JOIN LATERAL (
+            SELECT id FROM routine_runs
+            WHERE id = published.id AND claimed_by = CAST(:me AS uuid)
+            AND state || '' = '{State.CLAIMED.value}' LIMIT 1 FOR UPDATE SKIP LOCKED) AS run)
     UPDATE routine_runs SET state = '{State.SENT.value}', error = NULL,
         sent_at = coalesce(CAST(:now AS timestamptz), statement_timestamp())
     FROM free WHERE routine_runs.id = free.id"""
