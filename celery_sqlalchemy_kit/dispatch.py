@@ -23,7 +23,7 @@ except ImportError:  # before kombu 5.7, which knows no batches
         """In place of kombu's."""
 
 
-from . import broker, messages
+from . import broker, messages, texts
 from .clock import Clock
 from .messages import RunEntry
 from .outage import Outage
@@ -117,7 +117,7 @@ class Publisher:
                 if self._is_stale():
                     raise _Stale
                 try:
-                    refused = templates.push(list(filter(None, filled)))
+                    refused = texts.push(self._producer.channel, list(filter(None, filled)))
                 except self._connection.channel_errors:
                     rest += some  # asked for one by one, Redis says what it refuses
                     continue

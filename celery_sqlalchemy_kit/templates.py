@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -21,47 +20,26 @@ from uuid import uuid4
 from celery import Celery, signals
 from celery.utils.saferepr import saferepr
 from kombu import serialization
-from kombu.utils import json as kombu_json
 
 from . import hooks, messages
 from .examples import Example, copied, observed, route_of
 from .routines import HEADER, Run
 from .storage.values import Again, Claimed
+from .texts import REDIS, Filled, Text, in_json, taken_apart
 
 #: Templates, and contents, that are kept; beyond that many, all are made anew.
 MOST_KEPT = 1000
+#: Characters of arguments of which the content is kept.
+LONGEST_KEPT = 10_000
 #: The logger, and the line, by which beat tells of each message.
 _beat = logging.getLogger("celery.beat")
 _SENDING = "Scheduler: Sending due task %s (%s)"
-_dumps: Callable[[Any], str] = kombu_json.dumps
 _serialized: Callable[..., tuple[str, str, Any]] = serialization.dumps
 _encode = json.JSONEncoder(sort_keys=False).encode
-_REDIS = "kombu.transport.redis"
 #: What makes messages alike: task and options; and the route, where it has to be asked for.
 _Shape = tuple[str, str]
 _Key = tuple[_Shape, "tuple[Any, ...] | None"]
 _NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-class Filled(NamedTuple):
-    """A message as it is pushed, and the Redis key that it is pushed to."""
-
-    key: str
-    text: str
-
-
-class _Text(NamedTuple):
-    """A message in parts; those at `slots` are to be filled in."""
-
-    key: str
-    parts: tuple[str, ...]
-    slots: tuple[tuple[int, str], ...]
-
-    def filled(self, values: Mapping[str, str]) -> str:
-        parts = list(self.parts)
-        for place, name in self.slots:
-            parts[place] = values[name]
-        return "".join(parts)
 
 
 class _Content(NamedTuple):
@@ -77,7 +55,7 @@ class _Kept(NamedTuple):
     times: Mapping[str, Any]
     #: What Celery would compare the arguments with; None: it would not.
     signature: Callable[..., Any] | None
-    text: _Text | None
+    text: Text | None
 
 
 class Templates:
@@ -91,16 +69,17 @@ class Templates:
         #: What the router is asked about, by shape, where it is to be asked for every message.
         self._asked: dict[_Shape, Mapping[str, Any]] = {}
         self._contents: dict[str, _Content] = {}
-        self._usable = self._pushes = self._routed = False
+        self._usable = self._routed = self._gathers = self._pushes = False
 
     def look(self) -> bool:
         """Whether there can be any, now: others may begin to have a hand in it at any time."""
-        self._usable = hooks.is_plain(self._app, self._apply_entry, self._producer)
+        # Since kombu 5.7: whether its client never sends anything twice by itself.
+        gathers = getattr(self._producer, "supports_batch_publish", None)
+        plain = hooks.is_plain(self._app, self._apply_entry, self._producer)
+        self._usable = plain and gathers is not None
         self._routed = not hooks.is_routed_by_name(self._app)
-        # Kombu says so of a client for Redis that never sends anything twice by itself.
-        gathers = getattr(self._producer, "supports_batch_publish", False)
-        kind = type(self._producer.channel).__module__
-        self._pushes = gathers and kind == _REDIS and hooks.nobody_listens()
+        self._gathers = bool(gathers) and type(self._producer.channel).__module__ == REDIS
+        self._pushes = self._gathers and hooks.nobody_listens()
         return self._usable
 
     def fill(self, held: Claimed) -> Filled | None:
@@ -117,25 +96,6 @@ class Templates:
         values = {"id": str(run.id), "tag": str(uuid4()), **content.texts}
         values |= _instants(held, kept.times)
         return Filled(kept.text.key, kept.text.filled(values))
-
-    def push(self, filled: Sequence[Filled]) -> frozenset[str]:
-        """Push messages to Redis; returns the keys to which it lets none be pushed.
-
-        Raises:
-            redis.exceptions.RedisError: none has been pushed; or all, and the answer was cut off.
-        """
-        texts: dict[str, list[str]] = {}
-        for key, text in filled:
-            texts.setdefault(key, []).append(text)
-        if not texts:
-            return frozenset()
-        channel = self._producer.channel
-        with channel.conn_or_acquire() as client, client.pipeline(transaction=True) as pipeline:
-            for key, those in texts.items():
-                pipeline.lpush(key, *those)
-            answers = pipeline.execute(raise_on_error=False)
-        pairs = zip(texts, answers, strict=True)
-        return frozenset(key for key, answer in pairs if isinstance(answer, Exception))
 
     def send(self, held: Claimed) -> bool:
         """Publish the message of a run, and tell those who listen; false: Celery has to be asked.
@@ -225,7 +185,7 @@ class Templates:
         body = (args, kwargs, dict(_NOTHING))
         where = {"exchange": example.exchange, "routing_key": example.routing_key}
         said: dict[str, Any] = {**where, "declare": list(example.declare), "headers": headers}
-        said["retry_policy"] = dict(example.retry_policy)
+        said["retry_policy"] = copied(example.retry_policy)
         if told is not None:
             name = example.sender
             told.before_task_publish.send(name, body=body, properties=properties, **said)
@@ -235,10 +195,10 @@ class Templates:
         if told is not None:
             told.after_task_publish.send(name, body=body, headers=headers, **where)
 
-    def _text(self, example: Example, held: Claimed, times: Mapping[str, Any]) -> _Text | None:
+    def _text(self, example: Example, held: Claimed, times: Mapping[str, Any]) -> Text | None:
         """The same as a text in parts, where it is pushed to one key of Redis."""
         channel = self._producer.channel
-        if type(channel).__module__ != _REDIS or example.exchange or channel._expires:  # noqa: SLF001
+        if not self._gathers or example.exchange or channel._expires:  # noqa: SLF001
             return None  # bindings may be others later, and queues that vanish are kept alive
         pushed: list[tuple[str, dict[str, Any]]] = []
 
@@ -255,7 +215,7 @@ class Templates:
         values = {**content.texts, **_instants(held, times)}
         values |= {"id": str(held.run.id), "tag": message["properties"]["delivery_tag"]}
         priority = channel._get_message_priority(message, reverse=False)  # noqa: SLF001
-        return _taken_apart(channel._q_for_pri(queue, priority), message, values)  # noqa: SLF001
+        return taken_apart(channel._q_for_pri(queue, priority), message, values)  # noqa: SLF001
 
     def _content_for(self, kept: _Kept, run: Run) -> _Content:
         if kept.signature is not None:
@@ -265,22 +225,25 @@ class Templates:
     def _content(self, run: Run) -> _Content:
         """The arguments of a run in its message."""
         given = _encode((run.args, run.kwargs))
-        if given not in self._contents:
+        content = self._contents.get(given)
+        if content is None:
+            content = self._shown(list(run.args) or (), dict(run.kwargs))
             if len(self._contents) >= MOST_KEPT:
                 self._contents.clear()
-            self._contents[given] = self._shown(list(run.args) or (), dict(run.kwargs))
-        return self._contents[given]
+            if len(given) <= LONGEST_KEPT:
+                self._contents[given] = content
+        return content
 
     def _shown(self, args: Sequence[Any], kwargs: dict[str, Any]) -> _Content:
         amqp, levels = self._app.amqp, self._app.conf.task_repr_maxlevels
         argsrepr = saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels)
         kwargsrepr = saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels)
         channel, texts = self._producer.channel, dict[str, str]()
-        if type(channel).__module__ == _REDIS:
+        if self._gathers:
             _, _, body = _serialized((args, kwargs, _NOTHING), serializer="json")
             encoded, _ = channel.encode_body(body, channel.body_encoding)
             shown = {"body": encoded, "args": argsrepr, "kwargs": kwargsrepr}
-            texts = {name: _in_json(text) for name, text in shown.items()}
+            texts = {name: in_json(text) for name, text in shown.items()}
         return _Content(argsrepr, kwargsrepr, texts)
 
 
@@ -308,39 +271,3 @@ def _times(held: Claimed, task: Any) -> Mapping[str, Any] | None:
     times = {name: options.get(name) for name in ("expires", "countdown", "eta")}
     said = {name: value for name, value in times.items() if value is not None}
     return said if all(type(value) in (int, float) for value in said.values()) else None
-
-
-def _in_json(text: str) -> str:
-    """As it stands between quotation marks."""
-    return _dumps(text)[1:-1]
-
-
-def _taken_apart(key: str, message: Mapping[str, Any], values: Mapping[str, str]) -> _Text | None:
-    """The text of *message*, as JSON, in parts, by which of *values* stands where; None: one does
-    not stand where it should."""
-    mark = uuid4().hex
-    headers, properties = dict(message["headers"]), dict(message["properties"])
-    marked = {**message, "headers": headers, "properties": properties}
-    for where, place, name in (
-        (marked, "body", "body"),
-        (properties, "correlation_id", "id"),
-        (properties, "delivery_tag", "tag"),
-        *((headers, place, name) for place, name in _HEADERS.items() if name in values),
-    ):
-        if _in_json(where[place]) != values[name]:
-            return None
-        where[place] = f"<{mark} {name}>"
-    parts = re.split(f"<{mark} (\\w+)>", _dumps(marked))
-    text = _Text(key, tuple(parts), tuple((n, parts[n]) for n in range(1, len(parts), 2)))
-    return text if text.filled(values) == _dumps(message) else None
-
-
-_HEADERS = {
-    "id": "id",
-    "root_id": "id",
-    HEADER: HEADER,
-    "expires": "expires",
-    "eta": "eta",
-    "argsrepr": "args",
-    "kwargsrepr": "kwargs",
-}

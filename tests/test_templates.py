@@ -24,9 +24,8 @@ from celery_sqlalchemy_kit.storage.values import Again, Claimed
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(Producer, "batch"), reason="only kombu 5.7 says whether pushes are ever repeated"
-)
+#: Before kombu 5.7 every message goes Celery's long way.
+HAS_TEMPLATES = hasattr(Producer, "batch")
 
 
 class Beat(Scheduler):
@@ -109,7 +108,7 @@ def listening(signal=signals.before_task_publish):
     def hear(sender=None, headers=None, **_):
         heard.append(headers and headers["id"])
 
-    signal.connect(hear)
+    signal.connect(hear, weak=False)
     yield heard
     signal.disconnect(hear)
 
@@ -176,8 +175,7 @@ def test_a_message_by_a_template_is_octet_for_octet_that_of_celery(
 
     assert [] == sending.publish(*claims)
     assert pushed(redis_url) == theirs
-    (kept,) = by_template(sending)
-    assert as_text == (kept.text is not None)
+    assert [as_text] * HAS_TEMPLATES == [each.text is not None for each in by_template(sending)]
     with listening() as heard, listening(signals.after_task_publish) as sent:
         assert [] == sending.publish(*claims)
     assert heard == sent == [str(each.run.id) for each in claims]
@@ -217,7 +215,7 @@ def test_who_listens_may_change_the_message_as_ever(beat, redis_url):
         properties["priority"] = 5
 
     claims = [held(args=([], 1), kwargs={"a": 1}) for _ in range(4)]
-    signals.before_task_publish.connect(change)
+    signals.before_task_publish.connect(change, weak=False)
     try:
         sending = beat()
         with going_the_long_way(sending) as long:
@@ -225,7 +223,7 @@ def test_who_listens_may_change_the_message_as_ever(beat, redis_url):
         theirs = pushed(redis_url)
         for each in claims:
             sending.publish(each)
-        assert len(by_template(sending)) == 1
+        assert len(by_template(sending)) == HAS_TEMPLATES
     finally:
         signals.before_task_publish.disconnect(change)
     assert pushed(redis_url) == theirs
@@ -249,7 +247,7 @@ def test_a_router_is_asked_for_every_message(beat, redis_url):
 
     assert pushed(redis_url) == theirs
     assert [question for question in questions if question not in asked] == []
-    assert len(by_template(sending)) == 2
+    assert len(by_template(sending)) == 2 * HAS_TEMPLATES
 
 
 def test_a_message_that_is_sent_again_says_so(beat, redis_url):
@@ -292,7 +290,7 @@ def test_whatever_the_arguments_are(beat, redis_url):
         assert pushed(redis_url) == theirs
 
     compare()
-    assert len(by_template(sending)) == 1
+    assert len(by_template(sending)) == HAS_TEMPLATES
 
 
 class Routed(Celery):
@@ -355,7 +353,7 @@ def test_who_replaces_a_method_is_called_for_every_message(beat, monkeypatch, ow
 def test_who_begins_to_listen_hears_of_the_next_message(beat, signal):
     sending = beat()
     sending.publish(held(), held(), held())
-    assert by_template(sending)
+    assert HAS_TEMPLATES == bool(by_template(sending))
     with listening(signal) as heard:
         sending.publish(*(claims := [held(), held()]))
     assert heard == [str(each.run.id) for each in claims]
@@ -399,7 +397,7 @@ def test_a_queue_that_redis_refuses_harms_no_other(beat, redis_url):
     with redis.Redis.from_url(redis_url) as client:
         client.set("bad", "no list")
         sent = []
-        sending.publisher.publish((*bad[2:], *fine[2:]), sending.publisher._clock.monotonic(), sent)
+        sending.publisher.publish((*fine[2:], *bad[2:]), sending.publisher._clock.monotonic(), sent)
         assert sent == [each.run.id for each in fine[2:]]
         client.delete("bad")
     assert set(pushed(redis_url)) == {str(each.run.id) for each in fine[2:]}

@@ -61,8 +61,8 @@ def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> No
     frozen in the middle of that must not hold up the scheduler."""
     for published in chunks(ids):
         if connection.dialect.name == "postgresql":
-            ids = ",".join(sorted(map(str, published)))  # rows are locked in one order
-            told = {"ids": f"{{{ids}}}", "now": claimer.clock.now()}
+            keys = ",".join(sorted(map(str, published)))  # rows are locked in one order
+            told = {"ids": f"{{{keys}}}", "now": claimer.clock.now()}
             connection.execute(_CONFIRM_POSTGRESQL, told | {"me": str(claimer.id)})
             continue
         mine = sa.and_(
