@@ -1,10 +1,10 @@
 """How fast 10,000 routines that are due at once reach the broker, against a bare loop.
 
-    SCHEDULER_DB_URI=postgresql://… CELERY_BROKER_URL=redis://… python benchmarks/dispatch.py
+    SCHEDULER_DB_URI=postgresql://… CELERY_BROKER_URL=redis://… python -m benchmarks.dispatch
 
-Bare: `task.apply_async` in a loop, the same tasks to the same broker from the same machine. The
-two take turns, and what counts is the ratio of each pair. The database and the queue named
-``benchmark`` are emptied.
+Bare: `task.apply_async` in a loop, the same tasks to the same broker from the same machine, with
+the same listener or router if one is asked for. The two take turns, and what counts is the ratio of
+each pair. The database and the queue named ``benchmark`` are emptied.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from uuid import uuid4
 
 import sqlalchemy as sa
-from celery import Celery
+from celery import Celery, signals
 
 from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.config import Settings
+from celery_sqlalchemy_kit.store.bulk import insert_all
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import metadata, routines, runs
 
@@ -30,6 +32,29 @@ app = Celery("benchmark", broker=os.environ.get("CELERY_BROKER_URL", "redis://lo
 app.conf.result_backend = os.environ.get("CELERY_RESULT_BACKEND") or None
 app.conf.task_default_queue = "benchmark"
 ROOT = Path(__file__).parent.parent
+
+
+#: What is in between, for the loop and for beat; told to beat by the environment.
+BETWEEN = "BENCHMARK_BETWEEN"
+
+
+def hear(headers=None, **_):
+    headers["heard"] = True
+
+
+def route(name, args, kwargs, options, task=None, **_):
+    return {"queue": "benchmark"}
+
+
+def put_between(what):
+    os.environ[BETWEEN] = what
+    if what == "listener":
+        signals.before_task_publish.connect(hear)
+    elif what == "router":
+        app.conf.task_routes = (route,)
+
+
+put_between(os.environ.get(BETWEEN, "nothing"))
 
 
 @app.task(name="benchmark.nothing")
@@ -88,9 +113,9 @@ def store(engine, number):
         metadata.drop_all(connection)
     migrations.migrate(engine)
     row = {"task": nothing.name, "schedule": '{"timedelta": 86400}', "args": "[1, 2]"}
-    rows = [{"name": f"r{n}", "origin": "db", **row} for n in range(number)]
+    rows = [{"id": uuid4(), "name": f"r{n}", "origin": "db", **row} for n in range(number)]
     with engine.begin() as connection:
-        connection.execute(routines.insert(), rows)
+        insert_all(connection, routines, tuple(rows[0]), rows)
 
 
 def sent(engine):
@@ -99,7 +124,7 @@ def sent(engine):
         return connection.execute(done).scalar_one()
 
 
-def wait_until(condition, timeout=60):
+def wait_until(condition, timeout=300):
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
@@ -111,7 +136,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--routines", type=int, default=10_000)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--between", choices=["nothing", "listener", "router"], default="nothing")
     options = parser.parse_args()
+    put_between(options.between)
     engine = make_engine(Settings.load(app.conf, scheduler=True).scheduler_db_uri)
     ratios = []
     for pair in range(options.pairs):
@@ -121,7 +148,8 @@ def main():
         print(f"{pair + 1}: bare {of_bare:6.0f}/s   kit {of_kit:6.0f}/s   ratio {ratios[-1]:.2f}")
     print(
         f"median ratio {statistics.median(ratios):.2f}, {options.routines} routines, "
-        f"{engine.dialect.name}, {sent(engine)} confirmed in the last run"
+        f"{options.between} in between, {engine.dialect.name}, "
+        f"{sent(engine)} confirmed in the last run"
     )
     empty()
 
