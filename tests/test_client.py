@@ -18,6 +18,7 @@ from celery_sqlalchemy_kit import (
     AsyncRoutines,
     ConflictError,
     NotFoundError,
+    RoutineError,
     Routines,
     SettingsError,
 )
@@ -169,6 +170,19 @@ def test_ids_may_be_texts_as_json_has_them(tables, routines):
     for verb in (routines.run, routines.cancel):
         with pytest.raises(NotFoundError, match="'mail': that is no id"):
             verb("mail")
+
+
+@pytest.mark.parametrize("key", [5, None, "a\0b", "\ud800", b"report"])
+def test_what_is_no_name_is_nobodys(tables, routines, key):
+    with pytest.raises(NotFoundError, match="neither a name nor an id"):
+        routines.get(key)
+
+
+@pytest.mark.parametrize("limit", [-1, 2**31, 1.5, "3"])
+def test_a_limit_is_a_number_that_every_database_takes(tables, routines, limit):
+    for verb in (routines.list, routines.history, routines.changes, routines.upcoming):
+        with pytest.raises(RoutineError, match=r"limit = .*: allowed are 0 to 2147483647"):
+            verb(limit=limit)
 
 
 def test_a_run_is_told_with_its_times(tables, routines, clock):

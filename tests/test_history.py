@@ -15,7 +15,7 @@ from servers import wait_for
 from sqlalchemy.engine import Engine
 from traced import header, raises, state_of, trace, waiting
 
-from celery_sqlalchemy_kit import AsyncTask, SyncTask, attempt, book, dispatch, history, tables
+from celery_sqlalchemy_kit import AsyncTask, SyncTask, attempt, book, history, messages, tables
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import ERROR_LIMIT
 from celery_sqlalchemy_kit.signals import task_lost
@@ -709,7 +709,7 @@ def test_a_process_on_its_way_out_ends_nothing(task, store_run, stored):
 
 
 def test_the_header_is_the_one_that_the_scheduler_sets():
-    assert history.HEADER == dispatch.HEADER
+    assert history.HEADER == messages.HEADER
 
 
 def test_connecting_again_adds_no_receiver():

@@ -88,7 +88,8 @@ class Verbs:
     def listed(
         self, wanted: routine_list.Wanted, limit: int | None, after: str | None
     ) -> Verb[list[RoutineDetails]]:
-        return lambda c: routine_list.listed(c, self.desk, wanted, limit=limit, after=after)
+        most = _most(limit)
+        return lambda c: routine_list.listed(c, self.desk, wanted, limit=most, after=after)
 
     def names(self, names: Iterable[str]) -> Verb[list[str]]:
         asked = list(names)
@@ -124,14 +125,14 @@ class Verbs:
         since: datetime | None,
         limit: int | None,
     ) -> Verb[list[RunDetails]]:
-        chosen = _states(states)
+        chosen, most = _states(states), _most(limit)
         from_ = None if since is None else instant("since", since)
 
         def read(c: Connection) -> list[RunDetails]:
             if key is None:
-                return run_list.all_runs(c, self.desk, states=chosen, since=from_, limit=limit)
+                return run_list.all_runs(c, self.desk, states=chosen, since=from_, limit=most)
             routine_id = run_list.routine_id_of(c, self.desk, key)
-            return run_list.runs_of(c, routine_id, states=chosen, since=from_, limit=limit)
+            return run_list.runs_of(c, routine_id, states=chosen, since=from_, limit=most)
 
         return read
 
@@ -146,9 +147,11 @@ class Verbs:
     def upcoming(
         self, within: timedelta, limit: int
     ) -> Verb[list[tuple[datetime, RoutineDetails]]]:
+        most = _most(limit) or 0
+
         def read(c: Connection) -> list[tuple[datetime, RoutineDetails]]:
             until = _after(self.desk.present(c), within)
-            return instants.upcoming(c, self.desk, until, limit=limit)
+            return instants.upcoming(c, self.desk, until, limit=most)
 
         return read
 
@@ -162,7 +165,8 @@ class Verbs:
         return read
 
     def changes(self, name: str | None, limit: int | None) -> Verb[list[Change]]:
-        return lambda c: changes.listed(c, self.desk, name, limit=limit)
+        most = _most(limit)
+        return lambda c: changes.listed(c, self.desk, name, limit=most)
 
     def plan(self) -> Verb[Plan]:
         code = registry.Code(
@@ -199,6 +203,13 @@ def _id(what: str, key: str | UUID) -> UUID:
         return key if isinstance(key, UUID) else UUID(key)
     except (AttributeError, TypeError, ValueError):
         raise NotFoundError(f"there is no {what} {key!r}: that is no id") from None
+
+
+def _most(limit: int | None) -> int | None:
+    """*limit*, if it is one that every database takes."""
+    if limit is not None and not (type(limit) is int and 0 <= limit < 2**31):
+        raise RoutineError(f"limit = {limit!r}: allowed are 0 to {2**31 - 1}, or none")
+    return limit
 
 
 def _states(states: Iterable[State | str]) -> tuple[State, ...]:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam
 from ..columns import Id, Instant, utcnow
 from ..routines import State
 from ..tables import runs
+from .states import in_states
 
 _c = runs.c
 KEY = bindparam("run_id", type_=Id())
@@ -25,25 +26,20 @@ def one(run_id: Any, *conditions: sa.ColumnElement[bool]) -> Any:
     return sa.update(runs).where(_c.id == run_id, *conditions)
 
 
-def in_(*states: State) -> sa.ColumnElement[bool]:
-    """The run is in one of these states."""
-    return _c.state.in_([state.value for state in states])
-
-
 def may_begin(retries: Any) -> sa.ColumnElement[bool]:
     """`Task.retry` publishes before it raises: the next attempt may begin before the end of the
     last one is written. Its higher number proves that the last one is over; and a lower one, that
     the message is of an attempt that is."""
     unstarted = sa.and_(
-        sa.or_(in_(State.CLAIMED, State.SENT), is_lost_unstarted()), _c.retries <= retries
+        sa.or_(in_states(State.CLAIMED, State.SENT), is_lost_unstarted()), _c.retries <= retries
     )
-    next_one = sa.and_(in_(State.RETRYING, State.RUNNING, State.LOST), _c.retries < retries)
+    next_one = sa.and_(in_states(State.RETRYING, State.RUNNING, State.LOST), _c.retries < retries)
     return sa.or_(unstarted, next_one)
 
 
 def is_lost_unstarted() -> sa.ColumnElement[bool]:
     """It was given up before anybody began it."""
-    return sa.and_(in_(State.LOST), _c.attempt_id.is_(None))
+    return sa.and_(in_states(State.LOST), _c.attempt_id.is_(None))
 
 
 #: What a run becomes that is begun: parameters attempt, tried, by, at and now.
@@ -59,7 +55,7 @@ BEGUN = {
     "reason": None,
     "error": None,
 }
-_lost_again = sa.and_(in_(State.LOST), _c.retries <= _RETRIES)
+_lost_again = sa.and_(in_states(State.LOST), _c.retries <= _RETRIES)
 #: Begin a run; by whether one that is lost begins again.
 BEGIN = {
     False: one(KEY, may_begin(_RETRIES)).values(BEGUN),
@@ -70,7 +66,7 @@ _told = {
     "reason": bindparam("why", type_=sa.Text()),
     "error": bindparam("fault", type_=sa.Text()),
 }
-_ended = one(KEY, _c.attempt_id == _ATTEMPT, in_(State.RUNNING, State.LOST, State.SENT))
+_ended = one(KEY, _c.attempt_id == _ATTEMPT, in_states(State.RUNNING, State.LOST, State.SENT))
 _over = _ended.values({**_told, "finished_at": _AT})
 _END = {
     State.RETRYING: _ended.values({**_told, "finished_at": None, "heartbeat_at": _AT}),

@@ -63,7 +63,10 @@ def _from_json(table: sa.Table, columns: tuple[str, ...], shared: frozenset[str]
         if name not in shared
     )
     chosen = ", ".join(
-        f"CAST(:{name} AS {kind})" if name in shared else f'CAST(line."{name}" AS {kind})'
+        # By way of text, as asyncpg goes by the type that a parameter is cast to.
+        f"CAST(CAST(:{name} AS text) AS {kind})"
+        if name in shared
+        else f'CAST(line."{name}" AS {kind})'
         for name, kind in types.items()
     )
     names = ", ".join(f'"{name}"' for name in columns)

@@ -16,9 +16,10 @@ from ..routines import ERROR_LIMIT, State
 from ..storage.values import Begun, Fate
 from ..tables import runs
 from . import attempts
-from .attempts import in_, is_lost_unstarted, may_begin, one
+from .attempts import is_lost_unstarted, may_begin, one
 from .connections import engine_for
 from .present import now_of
+from .states import in_states
 from .transactions import transact
 
 #: Runs in one statement that beats for them; SQLite and PostgreSQL bound the parameters.
@@ -100,7 +101,7 @@ class Ledger:
         """The run is that attempt's, of which nothing has been heard for so long."""
         since = self._before(connection, lost_after.total_seconds())
         silent = sa.or_(_c.heartbeat_at.is_(None), _c.heartbeat_at <= since)
-        return sa.and_(in_(State.RUNNING), _c.attempt_id == owner, silent)
+        return sa.and_(in_states(State.RUNNING), _c.attempt_id == owner, silent)
 
     def end(
         self,
@@ -148,7 +149,7 @@ class Ledger:
         values = {"state": State.LOST.value, "finished_at": self._now()}
         if again:
             values = {"state": State.SENT.value, "sent_at": self._now()}
-        lost = one(run_id, mine, in_(State.RUNNING)).values(reason=reason, **values)
+        lost = one(run_id, mine, in_states(State.RUNNING)).values(reason=reason, **values)
         recorded = sa.and_(mine, _c.state == values["state"], _c.reason == reason)
         fate = sa.case(
             (recorded, Fate.LOST.name),
@@ -171,9 +172,10 @@ class Ledger:
         """
         ended: Any = state.value
         if state is State.SKIPPED:
-            ended = sa.case((in_(State.RETRYING), State.FAILED.value), else_=state.value)
+            ended = sa.case((in_states(State.RETRYING), State.FAILED.value), else_=state.value)
         unstarted = sa.or_(
-            in_(State.CLAIMED, State.SENT), sa.and_(in_(State.RETRYING), _c.retries < retries)
+            in_states(State.CLAIMED, State.SENT),
+            sa.and_(in_states(State.RETRYING), _c.retries < retries),
         )
         if state is not State.LOST:
             unstarted = sa.or_(unstarted, is_lost_unstarted())
@@ -199,7 +201,7 @@ class Ledger:
                     *([_c.id.in_(unknown)] if unknown else []),
                 )
                 here = sa.and_(_c.id.in_([run_id for run_id, _ in some]), mine)
-                alive = sa.update(runs).where(here, in_(State.RUNNING), _c.worker == worker)
+                alive = sa.update(runs).where(here, in_states(State.RUNNING), _c.worker == worker)
                 beaten += connection.execute(alive.values(heartbeat_at=self._now())).rowcount
             return beaten
 

@@ -17,6 +17,7 @@ from .. import schedules
 from ..columns import instant_of, raw
 from ..details import RoutineDetails, json_of
 from ..errors import NotFoundError, ScheduleError
+from ..exchange.keys import is_storable
 from ..routines import Origin, Routine, made
 from ..tables import routines
 from .desk import Desk
@@ -57,12 +58,19 @@ def find(
     Raises:
         NotFoundError: there is none; names that are like it are told.
     """
+    if not _is_key(key):
+        raise NotFoundError(f"there is no routine {key!r}: that is neither a name nor an id")
     for where in _by(key):
         chosen = _select().where(_c.namespace == desk.namespace, where)
         row = connection.execute(chosen.with_for_update() if lock else chosen).first()
         if row is not None:
             return _details(_text(row), desk)
     raise NotFoundError(f"there is no routine {str(key)!r}{like(connection, desk, str(key))}")
+
+
+def _is_key(key: object) -> bool:
+    """Whether a database may be asked for it."""
+    return isinstance(key, UUID) or (isinstance(key, str) and is_storable(key))
 
 
 def _by(key: str | UUID) -> Iterator[sa.ColumnElement[bool]]:
