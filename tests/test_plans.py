@@ -203,6 +203,40 @@ def test_no_statement_looks_at_all_rows(engine):
     assert not faults, "\n\n".join(faults)
 
 
+def test_nothing_is_looked_for_among_dead_entries_whatever_the_planner_believes(postgresql):
+    engine = make_engine(postgresql, by_key=True)
+    migrations.migrate(engine)
+    store = Store(engine, Presence(uuid4(), "", "host", 1))
+    columns = "INSERT INTO routines (name, task, schedule) SELECT concat('r', n), 't',"
+    with engine.begin() as connection:
+        numbers = "generate_series(1, 20000) AS n"
+        connection.exec_driver_sql(f"""{columns} '{{"timedelta": 60}}' FROM {numbers}""").close()
+        connection.exec_driver_sql("ANALYZE routines").close()  # none has a next_run_at
+        later = "UPDATE routines SET next_run_at = statement_timestamp() + interval '1 hour'"
+        connection.exec_driver_sql(later).close()
+
+    def look_and_claim():
+        assert not store.look().to_claim
+        assert store.claim(lambda each, at: decide(each, at, Limits()), limit=100).rows == 0
+
+    look_and_claim()  # which marks the dead entries that it meets
+    asked = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(connection, cursor, statement, parameters, context, many):
+        asked.append((statement, parameters))
+
+    look_and_claim()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        for statement, parameters in asked:
+            explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
+            (plan,) = connection.exec_driver_sql(explain, parameters).scalar_one()
+            assert plan["Plan"]["Shared Hit Blocks"] < 1000, statement
+    assert len(asked) == 4
+    engine.dispose()
+
+
 def faults_of(engine, statement, parameters):
     """What is wrong with the way in which a statement finds its rows."""
     with engine.connect() as connection, connection.begin() as transaction:

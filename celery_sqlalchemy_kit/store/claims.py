@@ -133,7 +133,9 @@ def _arms_at(now: sa.ColumnElement[datetime], namespace: str, *, resumed: bool) 
         )
         due = due.where(sa.tuple_(routines.c.next_run_at, routines.c.id) > end)
     due = due.order_by(routines.c.next_run_at, routines.c.id).limit(most)
-    plan = sa.select(*columns).where(mine, to_plan()).order_by(routines.c.id).limit(most)
+    # Their next_run_at is null: the order says which index to use, whatever is known of its values.
+    plan = sa.select(*columns).where(mine, to_plan()).limit(most)
+    plan = plan.order_by(routines.c.next_run_at, routines.c.id)
     return due.with_for_update(skip_locked=True), plan.with_for_update(skip_locked=True)
 
 

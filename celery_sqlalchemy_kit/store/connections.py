@@ -137,6 +137,8 @@ def _postgresql_session(schema: str | None, *, by_key: bool) -> Callable[[Any, A
     settings = [f"tcp_keepalives_{name} = {value}" for name, value in _KEEPALIVES.items()]
     if by_key:
         settings += ["enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off"]
+        # Which would go through dead entries of an index each time, and mark none of them.
+        settings.append("enable_bitmapscan = off")
         # Where there is no other way than a scan, it counts as so dear that it would be compiled.
         settings.append("jit = off")
     if schema is not None:

@@ -27,8 +27,10 @@ def look(connection: Connection, claimer: Claimer) -> View:
     """One statement: when to wake, and whether there is anything to do."""
     mine = schedulable(claimer.namespace)
     present = claimer.now()
-    due = sa.select(sa.literal(1)).where(mine, routines.c.next_run_at <= present).limit(1)
-    plan = sa.select(sa.literal(1)).where(mine, to_plan()).limit(1)
+    # The order says which index to use, whatever is known of its values.
+    one = sa.select(sa.literal(1)).order_by(routines.c.next_run_at, routines.c.id).limit(1)
+    due = one.where(mine, routines.c.next_run_at <= present)
+    plan = one.where(mine, to_plan())
     # No min(), for which MySQL and MariaDB would read all that are to come.
     following = sa.select(routines.c.next_run_at).where(mine, routines.c.next_run_at > present)
     following = following.order_by(routines.c.next_run_at).limit(1)
