@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 @contextmanager
 def observed(app: Celery, run_id: str, producer: Any) -> Iterator[Callable[[], Example | None]]:
     """Write down what becomes of the message of a run that is sent within; what is given tells it,
-    or None if none was published."""
+    or None if none was published, or something of it cannot be written down."""
     told: dict[str, Any] = {}
     how: dict[str, Any] = {}
     asked: list[tuple[dict[str, Any], Any]] = []
@@ -77,7 +77,9 @@ def observed(app: Celery, run_id: str, producer: Any) -> Iterator[Callable[[], E
     route = router.route
 
     def hear(sender: Any = None, headers: Any = None, **others: Any) -> None:
-        if headers.get("id") == run_id:
+        if (headers or {}).get("id") != run_id:
+            return
+        with suppress(Exception):  # of a message that is sent all the same
             told.update(deepcopy({"sender": sender, "headers": headers, **_portable(others)}))
             told.update(exchange=others["exchange"], declare=tuple(others["declare"] or ()))
 
@@ -86,10 +88,13 @@ def observed(app: Celery, run_id: str, producer: Any) -> Iterator[Callable[[], E
         return publish(body, **options)
 
     def routed(options: Any, *args: Any, **kwargs: Any) -> Any:
-        before = copied(options)
+        before: dict[str, Any] | None = None
+        with suppress(Exception):  # options may hold anything
+            before = copied(options)
         answer = route(options, *args, **kwargs)
-        if threading.get_ident() == here:
-            asked.append((before, route_of(app, before, answer)))
+        with suppress(Exception):
+            if before is not None and threading.get_ident() == here:
+                asked.append((before, route_of(app, before, answer)))
         return answer
 
     signals.before_task_publish.connect(hear, weak=False, dispatch_uid=run_id)
@@ -117,7 +122,7 @@ def _first(uid: str) -> None:
 def _example(
     told: Mapping[str, Any], how: Mapping[str, Any], asked: Sequence[tuple[dict[str, Any], Any]]
 ) -> Example | None:
-    if not told or not how or len(asked) != 1:
+    if "declare" not in told or not how or len(asked) != 1:
         return None
     own = {name: value for name, value in told.items() if name != "body"}
     return Example(**own, embed=told["body"][2], how=how, asked=asked[0][0], route=asked[0][1])

@@ -75,7 +75,10 @@ class Templates:
         """Whether there can be any, now: others may begin to have a hand in it at any time."""
         # Since kombu 5.7: whether its client never sends anything twice by itself.
         gathers = getattr(self._producer, "supports_batch_publish", None)
-        plain = hooks.is_plain(self._app, self._apply_entry, self._producer)
+        try:
+            plain = hooks.is_plain(self._app, self._apply_entry, self._producer)
+        except Exception:  # noqa: BLE001  a backend that cannot be made: Celery says so of a message
+            plain = False
         self._usable = plain and gathers is not None
         self._routed = not hooks.is_routed_by_name(self._app)
         self._gathers = bool(gathers) and type(self._producer.channel).__module__ == REDIS
@@ -84,11 +87,13 @@ class Templates:
 
     def fill(self, held: Claimed) -> Filled | None:
         """The message of a run as a text; None: it has to be sent otherwise."""
-        kept = self._find(held) if self._pushes and self._usable else None
-        if kept is None or kept.text is None:
+        if not (self._pushes and self._usable):
             return None
         run = held.run
         try:
+            kept = self._find(held)
+            if kept is None or kept.text is None:
+                return None
             content = self._content_for(kept, run)
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
             return None
@@ -150,7 +155,7 @@ class Templates:
         return route_of(self._app, asked, answer)
 
     def _keep(self, example: Example, held: Claimed, times: Mapping[str, Any], task: Any) -> None:
-        if len(self._kept) >= MOST_KEPT:
+        if max(len(self._kept), len(self._asked)) >= MOST_KEPT:
             self._kept.clear()
             self._asked.clear()
         shape = _shape(held.run)

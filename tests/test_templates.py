@@ -376,6 +376,39 @@ def test_tasks_of_a_class_with_a_word_in_it_go_the_long_way(beat):
     assert len(task.shadowed) == 3
 
 
+def test_a_router_that_raises_is_the_fault_of_its_message_alone(beat, redis_url):
+    def router(name, args, kwargs, options, task=None, **_):
+        return {"queue": "fine"} if args[0] else 1 / 0
+
+    sending = beat(task_routes=(router,))
+    claims = [held(args=(n != 2,)) for n in range(5)]
+    assert ["ZeroDivisionError: division by zero"] == sending.publish(*claims)
+    assert set(pushed(redis_url)) == {str(each.run.id) for n, each in enumerate(claims) if n != 2}
+
+
+class Unique:
+    def __deepcopy__(self, memo):
+        raise TypeError("there is only one")
+
+
+def test_what_cannot_be_written_down_is_sent_all_the_same(beat, redis_url):
+    sending = beat()
+    task = sending.app.tasks["add"]
+    task.queue = Queue("own", Exchange("own"), "own")
+    task.queue.consumer_arguments = {"one": Unique()}
+    claims = [held() for _ in range(3)]
+    with listening():
+        assert [] == sending.publish(*claims)
+    assert set(pushed(redis_url)) == {str(each.run.id) for each in claims}
+
+
+def test_a_backend_that_cannot_be_made_is_the_fault_of_messages(beat):
+    sending = beat(result_backend="no_such_module://")
+    assert ["ModuleNotFoundError", "ModuleNotFoundError"] == [
+        fault.partition(":")[0] for fault in sending.publish(held(), held())
+    ]
+
+
 def test_arguments_that_a_task_does_not_take_are_its_own_fault(beat, redis_url):
     sending = beat()
     good = [held("one", args=(1,)) for _ in range(3)]
