@@ -55,6 +55,23 @@ def engine(server, proxy):
         each.dispose()
 
 
+@pytest.mark.parametrize("begin", ["begin", "connect"])
+def test_who_is_told_to_stop_within_a_transaction_waits_for_no_rollback(engine, proxy, begin):
+    patient = engine(LATER, longest_timeout=2 * LATER)
+    answer(patient)
+
+    def told_to_stop():
+        with getattr(patient, begin)() as connection:
+            connection.execute(sa.text("SELECT 1"))
+            proxy.hang()
+            raise SystemExit
+
+    began = time.monotonic()
+    with pytest.raises(SystemExit):
+        told_to_stop()
+    assert time.monotonic() - began < 1
+
+
 def answer(engine):
     with engine.begin() as connection:
         return connection.execute(sa.text("SELECT 1")).scalar()

@@ -12,9 +12,10 @@ import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -85,12 +86,15 @@ class _Line:
     def end(self) -> None:
         self._deadline.meet(max(self._slowest, time.monotonic() - self._since))
 
-    def cut(self) -> None:
+    def give_up(self) -> None:
         self._deadline.miss()
         logger.warning(
             "routines: the database has not answered for %.1f s, its connection is given up",
             time.monotonic() - self._since,
         )
+        self.cut()
+
+    def cut(self) -> None:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as end:
             end.shutdown(socket.SHUT_RDWR)
 
@@ -135,7 +139,7 @@ class _Watchdog:
             with self._lock:
                 late = [line for line in list(self._used) if line.until <= now]
                 for line in late:
-                    line.cut()
+                    line.give_up()
                 self._used.difference_update(late)
                 idle = 0 if len(self._used) else idle + 1
                 if idle > IDLE_TICKS:
@@ -158,7 +162,8 @@ def watch(engine: Engine, seconds: float, longest: float | None = None) -> None:
     """Give a deadline to all that goes over *engine*'s connections, once they are connected.
 
     It is each statement's, and each COMMIT's; what the caller does between two of them counts in.
-    Up to *longest* seconds, if that is more, are allowed to a server that proves slow.
+    Up to *longest* seconds, if that is more, are allowed to a server that proves slow: a
+    scheduler's, which has to stop at once when it is told to, whatever it is in the middle of.
     """
     deadline = _deadlines[engine] = _Deadline(seconds, longest or seconds)
 
@@ -174,6 +179,10 @@ def watch(engine: Engine, seconds: float, longest: float | None = None) -> None:
     sa.event.listen(engine, "close", _forget)
     sa.event.listen(engine, "before_cursor_execute", _goes_on)
     sa.event.listen(engine, "commit", _goes_on)
+    if longest is not None:
+        sa.event.listen(engine, "rollback", _rolls_back)
+        # By names, as versions of SQLAlchemy differ in what else there is.
+        sa.event.listen(engine, "reset", _is_reset, named=True)
 
 
 @contextlib.contextmanager
@@ -204,6 +213,26 @@ def _goes_on(connection: Connection, *_: Any) -> None:
     line = None if connection.invalidated else connection.info.get(_KEY)
     if line is not None:
         line.go_on()
+
+
+def _rolls_back(connection: Connection) -> None:
+    """Of a process that is told to stop in the middle of a transaction no ROLLBACK is waited for:
+    the server, if it is there, rolls back what is cut off. Nor is one tried, as its failure would
+    take the place of the stop."""
+    if not connection.invalidated and _is_stopped(connection.info):
+        connection.invalidate()
+
+
+def _is_reset(*, connection_record: Any, **_: Any) -> None:
+    _is_stopped(connection_record.info)
+
+
+def _is_stopped(info: Mapping[Any, Any]) -> bool:
+    """Whether a stop is under way; if so, the connection is cut off."""
+    stopped = isinstance(sys.exc_info()[1], (SystemExit, KeyboardInterrupt))
+    if stopped and (line := info.get(_KEY)) is not None:
+        line.cut()
+    return stopped
 
 
 def _unused(driver: Any, record: Any) -> None:
