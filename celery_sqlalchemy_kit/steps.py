@@ -138,8 +138,8 @@ def _run_of(routine: Routine, occurrence: Occurrence) -> Run:
 def _records_of(
     routine: Routine, missed: Sequence[Missed], settled: Settled[Occurrence]
 ) -> tuple[Record, ...]:
-    cause = Cause.ONCE if routine.one_off else Cause.SCHEDULE
-    records = [_record(routine, each, cause, State.MISSED) for each in missed]
+    own = Cause.ONCE if routine.one_off else Cause.SCHEDULE
+    records = [_record(routine, each, own, State.MISSED) for each in missed]
     for cause, alike in groupby(settled.skipped, attrgetter("cause")):
         instants = [occurrence.scheduled_for for occurrence in alike]
         reason = overlap.REASONS[routine.overlap]

@@ -35,7 +35,7 @@ LONGEST_KEPT = 10_000
 _beat = logging.getLogger("celery.beat")
 _SENDING = "Scheduler: Sending due task %s (%s)"
 _serialized: Callable[..., tuple[str, str, Any]] = serialization.dumps
-_encode = json.JSONEncoder(sort_keys=False).encode
+_encode = json.JSONEncoder().encode
 #: What makes messages alike: task and options; and the route, where it has to be asked for.
 _Shape = tuple[str, str]
 _Key = tuple[_Shape, "tuple[Any, ...] | None"]
