@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -13,9 +14,10 @@ from .clock import Clock
 from .config import Settings
 from .dispatch import PROBE_SECONDS
 from .lateness import Lateness
+from .pipeline import Pipeline, Streak
 from .routines import Cause, Routine
 from .storage import SchedulerStore
-from .storage.values import Batch, Claimed, OnWorkerLost, Position, View
+from .storage.values import Batch, Claimed, OnWorkerLost, View
 from .store.faults import Fault, kind_of
 
 logger = logging.getLogger(__name__)
@@ -24,8 +26,6 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
 #: Seconds until rows that somebody else holds are looked at again: doubles from the first.
 HELD_SECONDS = (0.05, 1.0)
-#: Seconds after which a batch starts from the beginning again.
-RESTART_SECONDS = 1.0
 #: Seconds between looks at the table, and between tries to rescue, while there is work.
 LOOK_SECONDS = 1.0
 
@@ -42,7 +42,7 @@ class Loop:
 
     *register* reconciles code and table once more; it is called while a live scheduler keeps a
     routine that this one no longer declares. *on_worker_lost* tells what it knows of a task, see
-    `store.sweeps`.
+    `store.sweeps`. *claims_ahead*: see `Pipeline`; the store has to bear as many calls besides.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class Loop:
         clock: Clock,
         register: Callable[[], bool],
         on_worker_lost: OnWorkerLost,
+        *,
+        claims_ahead: int = 0,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -62,18 +64,24 @@ class Loop:
         self._rescue_after = timedelta(seconds=settings.scheduler_rescue_after)
         self._grace = timedelta(seconds=settings.scheduler_misfire_grace)
         self._register_again = False
-        #: Published, and not yet known as such to the ledger.
-        self.published: list[UUID] = []
+        self._pipeline = Pipeline(
+            store, clock, limit=settings.scheduler_batch_size, ahead=claims_ahead
+        )
         self._housekeeping = housekeeping.Housekeeping(
             store, publisher, settings, clock, on_worker_lost
         )
         self._told = Lateness()
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
-        self._streak: _Streak | None = None
+        self._streak: Streak | None = None
         self._held_seconds = 0.0
         self._looked_at = clock.monotonic()
         self._rescue_at = clock.monotonic()
+
+    @property
+    def published(self) -> list[UUID]:
+        """Published, and not yet known as such to the ledger."""
+        return self._pipeline.published
 
     def begin(self) -> None:
         """Reconcile; before the first turn."""
@@ -111,14 +119,15 @@ class Loop:
     def _dispatch(self, view: View | None, *, ready: bool) -> float:
         """Do what is due; returns the seconds until something is again."""
         if not ready:
-            self._settle()
+            self._pipeline.settle()
+            self._streak = None  # and stop counting as busy
             return PROBE_SECONDS
         if view is not None and self._may_rescue(view):
-            self._confirm()  # what it published before an outage is not to be rescued
+            self._pipeline.confirm()  # what it published before an outage is not to be rescued
             return self._rescue()
         if view is not None and view.to_release and self._release():
             return self._claim(None)
-        if view is None or self.published or view.to_claim:
+        if view is None or view.to_claim or self._pipeline.under_way or self.published:
             return self._claim(view)
         self._streak = None
         self._told.note(timedelta(0))
@@ -127,7 +136,8 @@ class Loop:
     def _look(self) -> View | None:
         """None while there is more to claim; but once a second in any case."""
         now = self._clock.monotonic()
-        if self._streak and self._streak.more and now - self._looked_at < LOOK_SECONDS:
+        more = self._streak is not None and (self._streak.more or self._pipeline.under_way)
+        if more and now - self._looked_at < LOOK_SECONDS:
             return None
         self._looked_at = now
         return self._store.look()
@@ -137,19 +147,17 @@ class Loop:
         streak = self._streak
         if streak is None or began - streak.touched > self._rescue_after.total_seconds():
             # A gap that long is no work: the process was stopped, or its machine asleep.
-            streak = _Streak(began)
-        batch = self._store.claim(
-            lambda routine, now: self._decide(streak, routine, now),
-            limit=self._settings.scheduler_batch_size,
-            after=streak.position(began),
-            published=self.published,
-        )
-        self.published.clear()
+            streak = Streak(began)
+        decide = partial(self._decide, streak)
+        batch, began = self._pipeline.take(streak, decide)
         _tell(batch)
         self._note_lateness(batch)
-        self._publish(batch.claimed, began)
         streak.goes_on(batch, self._clock.monotonic())
-        self._streak = streak if batch.rows else None
+        if batch.more:
+            self._pipeline.go_ahead(streak, decide)
+        self._publish(batch.claimed, began)
+        streak.touched = self._clock.monotonic()
+        self._streak = streak if batch.rows or self._pipeline.under_way else None
         if batch.rows or view is None or not view.to_claim:
             self._held_seconds = 0.0
             return 0.0
@@ -157,7 +165,7 @@ class Loop:
         self._held_seconds = min(longest, max(shortest, self._held_seconds * 2))
         return self._held_seconds
 
-    def _decide(self, streak: _Streak, routine: Routine, now: datetime) -> due.Decision:
+    def _decide(self, streak: Streak, routine: Routine, now: datetime) -> due.Decision:
         streak.since = streak.since or now
         limits = due.Limits(self._grace, self._settings.scheduler_catch_up_limit, streak.since)
         decision = due.decide(routine, now, limits)
@@ -196,21 +204,11 @@ class Loop:
     def _publish(self, claimed: Sequence[Claimed], since: float) -> None:
         if not claimed:
             return
-        for run, fault in self._publisher.publish(claimed, since, self.published):
+        for run, fault in self._publisher.publish(claimed, since, self._pipeline.record()):
             logger.error(
                 "routines: %s cannot be published, run %s: %s", run.routine_name, run.id, fault
             )
             self._store.note_fault(run.id, fault)
-
-    def _settle(self) -> None:
-        """The broker is away: confirm what was published, and stop counting as busy."""
-        self._confirm()
-        self._streak = None
-
-    def _confirm(self) -> None:
-        if self.published:
-            self._store.confirm(self.published)
-            self.published.clear()
 
     def _beat(self) -> bool:
         """Whether it was time for one."""
@@ -256,32 +254,6 @@ class Loop:
             rescue_in = (view.oldest_claim_at + self._rescue_after - view.now).total_seconds()
             seconds.append(max(rescue_in, self._rescue_at - self._clock.monotonic()))
         return max(0.0, min(seconds))
-
-
-class _Streak:
-    """Work without a pause in between: since when, by the database's clock, and how far it got.
-
-    What becomes late while it lasts is the scheduler's own backlog, not a miss.
-    """
-
-    def __init__(self, began: float) -> None:
-        self.since: datetime | None = None
-        self.more = False
-        self.touched = began
-        self._restarted = began
-        self._last: Position | None = None
-
-    def goes_on(self, batch: Batch, now: float) -> None:
-        self.since = self.since or batch.now
-        self.touched = now
-        self.more = batch.more
-        self._last = batch.last if batch.more else None
-
-    def position(self, now: float) -> Position | None:
-        """Where the next batch starts; from the beginning once a second."""
-        if now - self._restarted >= RESTART_SECONDS:
-            self._restarted, self._last = now, None
-        return self._last
 
 
 def _tell(batch: Batch) -> None:

@@ -32,6 +32,9 @@ from .wakeups import Polling, Wakeups, wakeups_for
 
 logger = logging.getLogger(__name__)
 
+#: Claims under way while a batch is published, on PostgreSQL, each with a connection of its own:
+#: while one waits for its answers, the other decides.
+CLAIMS_AHEAD = 2
 #: Seconds that SQLite waits for a lock before the turn is tried anew: SIGTERM has to wait as well.
 LOCK_SECONDS = 0.5
 #: Seconds within which the database should answer, and those that a slow one is given in the end.
@@ -61,9 +64,12 @@ class SqlStorage:
         self, url: URL, settings: Settings, me: Presence, timezone: str, clock: Clock
     ) -> None:
         self._create_table = settings.create_table
+        #: Elsewhere claims would wait for one another, or their server is what takes the time.
+        self.claims_ahead = CLAIMS_AHEAD if url.get_backend_name() == "postgresql" else 0
         engine = partial(engine_for, url, schema=settings.scheduler_db_schema)
         self._engine = engine(
             "scheduler",
+            pool_size=1 + self.claims_ahead,
             lock_seconds=LOCK_SECONDS,
             # A claim of very many runs takes its time on any server.
             statement_timeout=ANSWER_SECONDS + settings.scheduler_batch_size / 1000,
@@ -119,6 +125,7 @@ class OtherStorage:
             factory(settings, me, timezone=timezone, clock=clock) for _ in range(2)
         )
         self.wakeups: Wakeups = Polling()
+        self.claims_ahead = 0
 
     def prepare(self) -> None:
         """Nothing that is known here."""
@@ -159,6 +166,7 @@ class Running:
             clock,
             self._register,
             self._on_worker_lost,
+            claims_ahead=self.storage.claims_ahead,
         )
 
     def _on_worker_lost(self, task: str) -> str | None:

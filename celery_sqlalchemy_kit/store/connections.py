@@ -35,17 +35,19 @@ _engines: dict[tuple[int, URL, str | None, str], Engine] = {}
 _lock = threading.Lock()
 
 
-def engine_for(url: URL, purpose: str, *, schema: str | None, **seconds: float) -> Engine:
+def engine_for(
+    url: URL, purpose: str, *, schema: str | None, pool_size: int = 1, **seconds: float
+) -> Engine:
     """The engine of this process for *url*.
 
     Keyed by process, as a connection must not be shared across a fork; an engine inherited from
     the parent is kept but never used, so that nothing closes the parent's sockets. *purpose*
-    keeps the connections of, say, the scheduler and the ledger apart; *schema* and *seconds*: see
-    `make_engine`.
+    keeps the connections of, say, the scheduler and the ledger apart; the others: `make_engine`.
     """
     if purpose == "ledger":
         seconds = {"statement_timeout": LEDGER_TIMEOUT, **seconds}
-    pool_size = THREADS if purpose == "client" else 1
+    if purpose == "client":
+        pool_size = THREADS
     key = (os.getpid(), url, schema, purpose)
     with _lock:
         if key not in _engines:

@@ -66,7 +66,8 @@ class ManualBeat:
 
     *declared* is what the code is taken to declare, *known_tasks* what it knows besides;
     *on_worker_lost* is what it knows of tasks that begin their runs: ``lost`` or ``again`` by name.
-    *settings* are those of `Settings`, by name.
+    *claims_ahead*: claims that are begun while a batch is published, as a scheduler does on
+    PostgreSQL. *settings* are those of `Settings`, by name.
     """
 
     def __init__(
@@ -78,13 +79,16 @@ class ManualBeat:
         known_tasks: Iterable[str] = (),
         on_worker_lost: Mapping[str, str] | None = None,
         timezone: str = "UTC",
+        claims_ahead: int = 0,
         **settings: Any,
     ) -> None:
         self.settings = Settings.load({"scheduler_db_uri": url, **settings}, {}, scheduler=True)
         self.clock = clock
         self.declared = list(declared)
         self.known_tasks = list(known_tasks)
-        self.engine = make_engine(url, schema=self.settings.scheduler_db_schema)
+        self.engine = make_engine(
+            url, schema=self.settings.scheduler_db_schema, pool_size=1 + claims_ahead
+        )
         me = Presence(uuid4(), self.settings.scheduler_namespace, "test", 0)
         self.store = Store(
             self.engine,
@@ -96,7 +100,13 @@ class ManualBeat:
         self.publisher = Recorder()
         tasks = dict(on_worker_lost or {})
         self.loop = Loop(
-            self.store, self.publisher, self.settings, clock, self._register, tasks.get
+            self.store,
+            self.publisher,
+            self.settings,
+            clock,
+            self._register,
+            tasks.get,
+            claims_ahead=claims_ahead,
         )
 
     def _register(self) -> bool:

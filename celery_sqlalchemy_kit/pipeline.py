@@ -1,0 +1,159 @@
+"""Claims, and what is published of them: one after the other, or several under way at once.
+
+A claim waits for the database half of its time. While there is more to claim than one batch, others
+are begun in threads meanwhile, each as if it were another scheduler's; what they have taken is
+published by the one thread that publishes, in the order in which they were begun.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from uuid import UUID
+
+from .clock import Clock
+from .storage import SchedulerStore
+from .storage.values import Batch, Decide, Position
+
+#: Seconds after which a batch starts from the beginning again.
+RESTART_SECONDS = 1.0
+
+
+class Streak:
+    """Work without a pause in between: since when, by the database's clock, and how far it got.
+
+    What becomes late while it lasts is the scheduler's own backlog, not a miss.
+    """
+
+    def __init__(self, began: float) -> None:
+        self.since: datetime | None = None
+        self.more = False
+        self.touched = began
+        self._restarted = began
+        self._last: Position | None = None
+
+    def goes_on(self, batch: Batch, now: float) -> None:
+        self.since = self.since or batch.now
+        self.touched = now
+        self.more = batch.more
+        self._last = batch.last if batch.more else None
+
+    def position(self, now: float) -> Position | None:
+        """Where the next batch starts; from the beginning once a second."""
+        if now - self._restarted >= RESTART_SECONDS:
+            self._restarted, self._last = now, None
+        return self._last
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """One that is under way: since when, and what has been published that it confirms."""
+
+    began: float
+    confirms: list[list[UUID]]
+    batch: Future[Batch]
+
+
+class Pipeline:
+    """The claims of one scheduler. *ahead*: how many may be under way while one is published."""
+
+    def __init__(self, store: SchedulerStore, clock: Clock, *, limit: int, ahead: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._limit = limit
+        self._most_ahead = ahead
+        self._ahead: deque[_Claim] = deque()
+        #: By batch: what is handed to a claim to be confirmed stays here until that has returned.
+        self._published: list[list[UUID]] = []
+
+    @property
+    def published(self) -> list[UUID]:
+        """What is not yet known as such to the ledger."""
+        return list(chain.from_iterable(self._published))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there are batches to come that are claimed already."""
+        return bool(self._ahead)
+
+    def record(self) -> list[UUID]:
+        """Where to note what is published now."""
+        sent: list[UUID] = []
+        self._published.append(sent)
+        return sent
+
+    def take(self, streak: Streak, decide: Decide) -> tuple[Batch, float]:
+        """The next batch, and when its claim was begun, in monotonic seconds.
+
+        Raises:
+            Exception: what the claim raised. It has taken nothing, and confirmed nothing.
+        """
+        if self._ahead:
+            claim = self._ahead.popleft()
+        else:
+            claim = self._claim(streak)
+            claim.batch.set_result(self._ask(claim, streak, decide))
+        return self._taken(claim), claim.began
+
+    def go_ahead(self, streak: Streak, decide: Decide) -> None:
+        """Begin further claims, as there is more."""
+        while len(self._ahead) < self._most_ahead:
+            claim = self._claim(streak)
+            self._ahead.append(claim)
+            _in_a_thread(claim.batch, partial(self._ask, claim, streak, decide))
+
+    def confirm(self) -> None:
+        """Tell the ledger what was published, without a claim."""
+        confirms = self._unconfirmed()
+        if confirms:
+            self._store.confirm(chain.from_iterable(confirms))
+            self._forget(confirms)
+
+    def settle(self) -> None:
+        """Nothing can be published: what is claimed already is claimed anew later."""
+        while self._ahead:
+            self._taken(self._ahead.popleft())
+        self.confirm()
+
+    def _claim(self, streak: Streak) -> _Claim:
+        return _Claim(self._clock.monotonic(), self._unconfirmed(), Future())
+
+    def _ask(self, claim: _Claim, streak: Streak, decide: Decide) -> Batch:
+        return self._store.claim(
+            decide,
+            limit=self._limit,
+            after=streak.position(claim.began),
+            published=chain.from_iterable(claim.confirms),
+        )
+
+    def _taken(self, claim: _Claim) -> Batch:
+        batch = claim.batch.result()
+        self._forget(claim.confirms)
+        return batch
+
+    def _unconfirmed(self) -> list[list[UUID]]:
+        """What no claim under way confirms."""
+        told = {id(sent) for claim in self._ahead for sent in claim.confirms}
+        return [sent for sent in self._published if sent and id(sent) not in told]
+
+    def _forget(self, confirmed: list[list[UUID]]) -> None:
+        told = set(map(id, confirmed))
+        self._published = [sent for sent in self._published if sent and id(sent) not in told]
+
+
+def _in_a_thread(batch: Future[Batch], call: Callable[[], Batch]) -> None:
+    """One that nobody waits for when the process ends: a database may never answer."""
+
+    def run() -> None:
+        try:
+            batch.set_result(call())
+        except BaseException as error:  # noqa: BLE001  raised where the batch is waited for
+            batch.set_exception(error)
+
+    threading.Thread(target=run, name="routines-claim", daemon=True).start()

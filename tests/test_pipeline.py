@@ -1,0 +1,156 @@
+"""Several claims of one scheduler under way at once: all is published once, and known to be."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from servers import wait_for
+
+from celery_sqlalchemy_kit import schedules
+from celery_sqlalchemy_kit.pipeline import Pipeline, Streak
+from celery_sqlalchemy_kit.routines import Declared
+from celery_sqlalchemy_kit.storage.values import Batch
+from celery_sqlalchemy_kit.store.store import Store
+from celery_sqlalchemy_kit.tables import runs
+
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+BATCH = 10
+
+
+def many(beat, number=105, **settings):
+    """A scheduler with *number* routines, all of which are due."""
+    declared = [Declared(f"r{n}", "tasks.r", schedules.parse(60)) for n in range(number)]
+    started = beat(*declared, scheduler_batch_size=BATCH, claims_ahead=2, **settings)
+    started.run()
+    started.clock.advance(60)
+    return started
+
+
+def states(beat):
+    with beat.engine.connect() as connection:
+        return Counter(connection.execute(sa.select(runs.c.state)).scalars())
+
+
+def count(beat):
+    return Counter(run.routine_name for run in beat.publisher.sent)
+
+
+@on_postgresql
+def test_all_that_is_due_is_published_once_and_confirmed(beat):
+    poll = many(beat)
+    threads = Counter()
+
+    def claim(*args, **kwargs):
+        threads[threading.current_thread().name] += 1
+        return Store.claim(poll.store, *args, **kwargs)
+
+    poll.store.claim = claim
+    assert 105 == len(poll.run())
+    assert Counter({f"r{n}": 1 for n in range(105)}) == count(poll)
+    assert {"sent": 105} == states(poll)
+    assert threads["routines-claim"] >= 10
+    assert [] == poll.loop.published
+
+
+@on_postgresql
+def test_two_of_them_share_the_work(beat):
+    one, two = many(beat), beat(scheduler_batch_size=BATCH, claims_ahead=2)
+    while any([one.loop.turn() <= 0, two.loop.turn() <= 0]):
+        pass
+    both = one.publisher.sent + two.publisher.sent
+    assert 105 == len(both) == len({run.id for run in both})
+    one.run()
+    two.run()
+    assert {"sent": 105} == states(one)
+
+
+@on_postgresql
+def test_claims_wait_for_no_answer_of_one_another(beat):
+    poll = many(beat)
+    entered = []
+
+    def claim(*args, **kwargs):
+        if threading.current_thread().name == "routines-claim":
+            entered.append(True)
+            wait_for(lambda: len(entered) > 1)
+        return Store.claim(poll.store, *args, **kwargs)
+
+    poll.store.claim = claim
+    assert 105 == len(poll.run())
+
+
+@on_postgresql
+def test_a_claim_that_fails_confirms_nothing_and_loses_nothing(beat):
+    poll = many(beat)
+    failing = iter([True, True, False, True])
+
+    def claim(*args, published, **kwargs):
+        if threading.current_thread().name == "routines-claim" and next(failing, False):
+            raise ConnectionError
+        return Store.claim(poll.store, *args, published=published, **kwargs)
+
+    poll.store.claim = claim
+    failed = 0
+    while failed < 3:
+        try:
+            poll.loop.turn()
+        except ConnectionError:
+            failed += 1
+    poll.run()
+    assert Counter({f"r{n}": 1 for n in range(105)}) == count(poll)
+    assert {"sent": 105} == states(poll)
+
+
+@on_postgresql
+def test_what_was_claimed_ahead_when_the_broker_went_away_is_published_later(beat):
+    poll = many(beat)
+    poll.loop.turn()
+    poll.publisher.away = True
+    poll.loop.turn()
+    assert {"claimed": 20, "sent": 10} == states(poll)
+    poll.publisher.away = False
+    poll.run()
+    poll.advance(poll.settings.scheduler_rescue_after + 1)
+    assert Counter({f"r{n}": 1 for n in range(105)}) == count(poll)
+    assert {"sent": 105} == states(poll)
+
+
+class Slow:
+    """A store whose claims in threads return when they are let go."""
+
+    def __init__(self):
+        self.let_go = threading.Event()
+        self.asked = []
+
+    def claim(self, decide, *, limit, after, published):
+        self.asked.append(list(published))
+        if threading.current_thread().name == "routines-claim":
+            assert self.let_go.wait(timeout=10)
+        return Batch(now=None, more=True)
+
+
+def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock):
+    store = Slow()
+    pipeline = Pipeline(store, clock, limit=10, ahead=2)
+    streak, sent = Streak(0), [uuid4() for _ in range(2)]
+    pipeline.record().extend(sent)
+    pipeline.go_ahead(streak, None)
+    wait_for(lambda: len(store.asked) == 2)
+    assert [[], sent] == sorted(store.asked)  # by one of the two
+    assert sent == pipeline.published  # which a stop now would tell the ledger of
+
+    later = uuid4()
+    pipeline.record().append(later)
+    store.let_go.set()
+    pipeline.take(streak, None)
+    assert [later] == pipeline.published
+    pipeline.take(streak, None)
+    assert [later] == pipeline.published
+    assert not pipeline.under_way
+    pipeline.take(streak, None)
+    assert [later] == store.asked[-1]
+    assert [] == pipeline.published
