@@ -111,6 +111,9 @@ class Publisher:
         try:
             if templates is None or not templates.look():
                 return list(claimed)
+            claimed = self._publish_firsts(templates, claimed, sent)
+            if self._outage.lasts:
+                return rest
             for start in range(0, len(claimed), PUSHED):
                 some = claimed[start : start + PUSHED]
                 filled = list(map(templates.fill, some))
@@ -129,6 +132,20 @@ class Publisher:
         except self._connection_errors() as error:
             self._lose(error)
         return rest
+
+    def _publish_firsts(
+        self, templates: Templates, claimed: Sequence[Claimed], sent: list[UUID]
+    ) -> Sequence[Claimed]:
+        """Have Celery send one run of each kind that has no template, which is made of that;
+        returns the others."""
+        firsts = templates.firsts(claimed)
+        if not firsts:
+            return claimed
+        for start in range(0, len(firsts), GATHERED):
+            if not self._outage.lasts:
+                self._publish_some(firsts[start : start + GATHERED], sent)
+        tried = set(map(id, firsts))
+        return [held for held in claimed if id(held) not in tried]
 
     def _is_stale(self) -> bool:
         """Asked as late as possible: the process may have been stopped at any instruction."""

@@ -13,9 +13,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from celery import Celery, signals
 from celery.utils.saferepr import saferepr
@@ -25,7 +26,7 @@ from . import hooks, messages
 from .examples import Example, copied, observed, route_of
 from .routines import HEADER, Run
 from .storage.values import Again, Claimed
-from .texts import REDIS, Filled, Text, in_json, taken_apart
+from .texts import REDIS, Filled, Text, in_json, tag, taken_apart
 
 #: Templates, and contents, that are kept; beyond that many, all are made anew.
 MOST_KEPT = 1000
@@ -85,6 +86,18 @@ class Templates:
         self._pushes = self._gathers and hooks.nobody_listens()
         return self._usable
 
+    def firsts(self, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """One run of each kind that has no template yet, where it would be one of texts."""
+        if not (self._pushes and self._usable):
+            return []
+        found: dict[_Shape, Claimed] = {}
+        for held in claimed:
+            shape = _shape(held.run)
+            known = shape in self._asked if self._routed else (shape, None) in self._kept
+            if not known and not isinstance(held, Again):
+                found.setdefault(shape, held)
+        return list(found.values())
+
     def fill(self, held: Claimed) -> Filled | None:
         """The message of a run as a text; None: it has to be sent otherwise."""
         if not (self._pushes and self._usable):
@@ -98,7 +111,7 @@ class Templates:
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
             return None
         _beat.info(_SENDING, run.routine_name, run.task)
-        values = {"id": str(run.id), "tag": str(uuid4()), **content.texts}
+        values = {"id": str(run.id), "tag": tag(), **content.texts}
         values |= _instants(held, kept.times)
         return Filled(kept.text.key, kept.text.filled(values))
 
@@ -265,8 +278,14 @@ def _headers(held: Claimed, content: _Content, times: Mapping[str, Any]) -> dict
 
 def _instants(held: Claimed, times: Mapping[str, Any]) -> dict[str, str]:
     """The headers that say when."""
-    claimed = {HEADER: held.claimed_at.isoformat()}
+    claimed = {HEADER: _shown_instant(held.claimed_at)}
     return {**messages.instants(held.claimed_at, dict(times)), **claimed} if times else claimed
+
+
+@lru_cache(maxsize=4)
+def _shown_instant(instant: datetime) -> str:
+    """That of a batch is the same for all of it."""
+    return instant.isoformat()
 
 
 def _times(held: Claimed, task: Any) -> Mapping[str, Any] | None:

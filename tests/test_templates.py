@@ -182,6 +182,24 @@ def test_a_message_by_a_template_is_octet_for_octet_that_of_celery(
     assert pushed(redis_url) == theirs
 
 
+@pytest.mark.parametrize("routes", [{}, (by_argument,)], ids=["map", "asked"])
+def test_of_each_kind_the_first_alone_goes_the_long_way(beat, redis_url, routes):
+    class Counting(Beat):
+        def apply_async(self, entry, producer=None, **_):
+            asked.append(entry.run.id)
+            return super().apply_async(entry, producer)
+
+    asked = []
+    sending = beat(task_routes=routes)
+    kinds = [{}, {"task": "one", "args": (1,)}, {"options": {"priority": 3}}]
+    claims = [held(**kind) for _ in range(50) for kind in kinds]
+    counting = Counting(sending.app)
+    assert [] == counting.publish(*claims)
+    counting.publisher.close()
+    assert [each.run.id for each in (claims[:3] if HAS_TEMPLATES else claims)] == asked
+    assert set(pushed(redis_url)) == {str(each.run.id) for each in claims}
+
+
 OTHERWISE = {
     "at an instant": {"eta": "2026-12-01T13:00:00Z"},
     "expires at an instant": {"expires": "2027-12-01T13:00:00+00:00"},
