@@ -138,6 +138,8 @@ def _run_of(routine: Routine, occurrence: Occurrence) -> Run:
 def _records_of(
     routine: Routine, missed: Sequence[Missed], settled: Settled[Occurrence]
 ) -> tuple[Record, ...]:
+    if not missed and not settled.skipped:
+        return ()
     own = Cause.ONCE if routine.one_off else Cause.SCHEDULE
     records = [_record(routine, each, own, State.MISSED) for each in missed]
     for cause, alike in groupby(settled.skipped, attrgetter("cause")):

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -68,7 +69,7 @@ def fetched(
         routine = routine_of(text, timezone)
         if allowed_tasks is not None:
             check_task(routine.task, allowed_tasks)
-        return Fetched(key, text, routine, None)
+        return made(Fetched, key=key, text=text, routine=routine, fault=None)
     except (RoutineError, ScheduleError) as fault:
         # JSON may spell half a surrogate pair, which no database takes back as text.
         told = str(fault).encode("utf-8", "backslashreplace").decode()
@@ -81,7 +82,7 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
     Raises:
         RoutineError, ScheduleError: names the column, its value and what is allowed.
     """
-    defined = _defined(*(text[column] for column in _DEFINING), timezone)
+    defined = _defined(*_defining(text), timezone)
     return made(
         Routine,
         id=_uuid("id", text["id"]),
@@ -104,6 +105,9 @@ _DEFINING = (
     *("task", "schedule", "args", "kwargs", "options", "catch_up", "overlap", "jitter"),
     *("starts_at", "ends_at", "max_runs", "origin"),
 )
+
+
+_defining = itemgetter(*_DEFINING)
 
 
 @lru_cache(maxsize=4096)

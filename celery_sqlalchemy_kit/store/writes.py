@@ -17,7 +17,7 @@ from ..migrations.triggers import QUIET
 from ..routines import Run, State
 from ..steps import Step
 from ..tables import routines, runs
-from .bulk import as_text, insert_all, shared_by
+from .bulk import by_column, cast, insert_all
 from .chunks import chunks
 from .rows import Fetched
 
@@ -52,17 +52,17 @@ _STEP_COLUMNS = {
 @lru_cache(maxsize=64)
 def _step_postgresql(shared: frozenset[str]) -> sa.TextClause:
     """One statement for the whole batch, and quiet: it also keeps the triggers from waking all."""
-    own = {name: kind for name, (_, kind) in _STEP_COLUMNS.items() if name not in shared}
-    read = ", ".join(f"{name} {kind}" for name, kind in {"key": "uuid", **own}.items())
+    own = {"key": "uuid", **{n: kind for n, (_, kind) in _STEP_COLUMNS.items() if n not in shared}}
+    arrays = ", ".join(cast(name, f"{kind}[]") for name, kind in own.items())
     moved = ", ".join(
-        f"{column} = " + (f"CAST(:{name} AS {kind})" if name in shared else f"step.{name}")
+        f"{column} = " + (cast(name, kind) if name in shared else f"step.{name}")
         for name, (column, kind) in _STEP_COLUMNS.items()
     )
     return sa.text(
         f"""
         WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
         step AS MATERIALIZED (
-            SELECT step.* FROM quiet, json_to_recordset(CAST(:steps AS json)) AS step ({read}))
+            SELECT step.* FROM quiet, unnest({arrays}) AS step ({", ".join(own)}))
         UPDATE routines SET {moved}, paused_at = NULL FROM step WHERE routines.id = step.key"""
     )
 
@@ -205,11 +205,8 @@ class Writes:
             # Before the steps: to the triggers it is an edit, which clears next_run_at.
             self._rewrite(connection)
         if self._steps and dialect == "postgresql":
-            shared = shared_by(_STEP_COLUMNS, self._steps)
-            own = ["key", *(name for name in _STEP_COLUMNS if name not in shared)]
-            lines = [{name: step[name] for name in own} for step in self._steps]
-            told = {"steps": json.dumps(lines, default=str), **as_text(shared)}
-            connection.execute(_step_postgresql(frozenset(shared)), told)
+            shared, own = by_column(("key", *_STEP_COLUMNS), self._steps)
+            connection.execute(_step_postgresql(frozenset(shared)), {**shared, **own})
         elif self._steps and dialect == "mysql":
             connection.execute(_STEP_MYSQL, {"steps": json.dumps(self._steps, default=_for_mysql)})
         elif self._steps:
