@@ -63,15 +63,17 @@ routines = sa.Table(
 )
 _c = routines.c
 sa.Index("routines_name", _c.namespace, _c.name, unique=True)
-_schedulable = sa.and_(_c.active, _c.error.is_(None))
+# `active` is a column, and no condition: PostgreSQL bounds no search by what the condition of an
+# index says already, and would read all entries of a namespace to find that none is due.
+_faultless = _c.error.is_(None)
 sa.Index(
     "routines_due",
     _c.namespace,
     _c.active,
     _c.next_run_at,
     _c.id,
-    postgresql_where=_schedulable,
-    sqlite_where=_schedulable,
+    postgresql_where=_faultless,
+    sqlite_where=_faultless,
 )
 sa.Index("routines_origin", _c.namespace, _c.origin)
 _waits = _c.waiting_for.is_not(None)
@@ -133,7 +135,8 @@ sa.Index(
     _r.namespace,
     _r.state,
     _r.finished_at,
-    postgresql_where=_ended,
+    # In other words than those that are asked for: see ``routines_due``.
+    postgresql_where=sa.not_(_unfinished),
     sqlite_where=_ended,
 )
 #: The runs of one routine: what overlaps, what ended last, what is too many.
