@@ -28,6 +28,7 @@ from celery_sqlalchemy_kit.storage.values import Presence
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.store import Store
 from celery_sqlalchemy_kit.tables import routines
+from celery_sqlalchemy_kit.testing import ManualBeat
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests")
 
@@ -369,6 +370,25 @@ def test_what_nobody_edited_follows_the_code_where_that_is_wished(register):
     _, said = register([code("poll", every=30)], scheduler_code_changes="merge")
 
     assert [("INFO", "routines: follows the code: poll")] == said
+
+
+def test_what_is_in_the_table_as_it_is_in_the_code_takes_few_statements(sqlite, clock, monkeypatch):
+    """As many for a thousand and a half as for one; and none of their schedules is read."""
+    asked = []
+    for number in (1, 1500):
+        beat = ManualBeat(sqlite, clock, [code(f"{number} {n}") for n in range(number)])
+        beat.start()
+        statements = []
+        sa.event.listen(
+            beat.engine, "before_cursor_execute", lambda *args, to=statements: to.append(args[2])
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr(schedules, "from_json", None)
+            beat.loop.begin()
+        asked.append(len(statements))
+        beat.stop()
+
+    assert asked[0] == asked[1] < 15
 
 
 def test_a_long_list_is_cut_short_in_the_log_and_not_in_the_table(register):

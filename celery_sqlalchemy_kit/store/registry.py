@@ -45,10 +45,12 @@ def planned(
     besides: UUID | None = None,
 ) -> Plan:
     """What has to change so that the table fits the code; *besides*: the scheduler that asks."""
+    stored = stored_rows(connection, namespace, code.names, code.known_tasks)
+    here = {row.name for row in stored}
     return reconcile.plan(
         code.declared,
-        stored_rows(connection, namespace, code.names, code.known_tasks),
-        removed=removed_names(connection, namespace, code.names),
+        stored,
+        removed=removed_names(connection, namespace, (n for n in code.names if n not in here)),
         elsewhere=declared_by_live(connection, namespace, now, besides),
         known_tasks=code.known_tasks,
         removal=code.removal,
@@ -69,17 +71,15 @@ def stored_rows(
     connection: Connection, namespace: str, names: Iterable[str], known_tasks: Iterable[str]
 ) -> list[Stored]:
     """The rows that a declaration names, and those that may have lost theirs; not the others."""
-    found = [
-        row
-        for chunk in chunks(names)
-        for row in _select(connection, namespace, routines.c.name.in_(chunk))
-    ]
+    found = _select(connection, namespace, routines.c.origin == Origin.CODE.value)
+    here = {row.name for row in found}
+    for chunk in chunks(name for name in names if name not in here):
+        found += _select(connection, namespace, routines.c.name.in_(chunk))
     never_ran = sa.and_(
         routines.c.origin.is_(None),
         routines.c.last_run_at.is_(None),
         sa.func.coalesce(routines.c.total_run_count, 0) == 0,
     )
-    found += _select(connection, namespace, routines.c.origin == Origin.CODE.value)
     tasks = set(known_tasks)
     found += [row for row in _select(connection, namespace, never_ran) if row.task not in tasks]
     return list({row.key: row for row in found}.values())
