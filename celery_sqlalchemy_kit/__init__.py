@@ -18,12 +18,12 @@ from .errors import (
     SettingsError,
 )
 from .schedules import After, Once
-from .shell import ShellTask
 from .tasks import AsyncTask, SyncTask, routine
 
 if TYPE_CHECKING:
     from .client import AsyncRoutines, Routines
     from .scheduler import RoutineScheduler
+    from .shell import ShellTask
 
 __all__ = [
     "After",
@@ -53,7 +53,11 @@ embedded.connect()
 
 
 def __getattr__(name: str) -> Any:
-    # A worker has no use for them and should not pay for importing celery.beat.
+    # Most processes have no use for them, and should not pay for importing celery.beat, say.
+    if name == "ShellTask":
+        from .shell import ShellTask
+
+        return ShellTask
     if name == "RoutineScheduler":
         from .scheduler import RoutineScheduler
 

@@ -240,10 +240,11 @@ class Loop:
         return stranded and self._clock.monotonic() >= self._rescue_at
 
     def _seconds_until_next(self, view: View) -> float:
+        """Counted from the look, as is what it saw."""
         seconds = [
             self._settings.scheduler_max_interval,
             self._settings.scheduler_sync_every,
-            self._beat_at - self._clock.monotonic(),
+            self._beat_at - self._looked_at,
         ]
         if view.waiting:
             # The end that it waits for may not be heard: while it is being written, say.
@@ -252,7 +253,7 @@ class Loop:
             seconds.append((view.next_run_at - view.now).total_seconds())
         if view.oldest_claim_at is not None:
             rescue_in = (view.oldest_claim_at + self._rescue_after - view.now).total_seconds()
-            seconds.append(max(rescue_in, self._rescue_at - self._clock.monotonic()))
+            seconds.append(max(rescue_in, self._rescue_at - self._looked_at))
         return max(0.0, min(seconds))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -126,6 +127,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
 
     def _start(self) -> Running:
         """Connect, bring the tables up to date, listen, reconcile."""
+        # What has been imported stays: the collector would go through it all, just now and again.
+        gc.freeze()
         _obey_sigterm()
         wait_in_python()
         # Made once: a start that fails leaves a connection that listens, and is begun again.

@@ -6,6 +6,7 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import housekeeping, schedules
@@ -45,9 +46,67 @@ def test_a_minute_without_anything_to_do_takes_few_statements(beat):
     poll.advance(60)
 
     asked = [each for each in statements if not each.startswith("BEGIN")]
-    # Of each heartbeat: what waits for a run's end, the beat, a look, and a look for chores; and
-    # the first and the last look.
-    assert 6 * 4 + 2 == len(asked)
+    # Of each heartbeat: the beat, with (on PostgreSQL) or besides what waits for a run's end, a
+    # look, and a look for chores; and the first and the last look.
+    each_beat = 3 if poll.engine.dialect.name == "postgresql" else 4
+    assert 6 * each_beat + 2 == len(asked)
+
+
+def test_what_postgresql_is_asked_while_nothing_is_to_be_done_is_in_no_transaction(
+    postgresql, clock
+):
+    poll = ManualBeat(postgresql, clock, [every(3600)])
+    poll.start()
+    poll.advance(11)
+    asked = []
+
+    @sa.event.listens_for(poll.engine, "after_cursor_execute")
+    def note(connection, cursor, statement, parameters, context, many):
+        asked.append(cursor.connection.info.transaction_status)
+
+    poll.advance(60)
+
+    assert 20 == len(asked)
+    assert {0} == set(asked)
+    sa.event.remove(poll.engine, "after_cursor_execute", note)
+    poll.advance(3600)  # what is written is
+    assert 1 == len(poll.publisher.sent)
+    with poll.engine.connect() as connection:
+        assert not connection.connection.driver_connection.autocommit
+    poll.kill()
+
+
+def test_a_statement_by_itself_that_fails_leaves_nothing_behind(postgresql, clock):
+    poll = ManualBeat(postgresql, clock, [every(3600)])
+    poll.start()
+    with poll.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE routines RENAME TO elsewhere")
+    with pytest.raises(sa.exc.ProgrammingError):
+        poll.store.look()
+
+    with poll.engine.begin() as connection:
+        assert not connection.connection.driver_connection.autocommit
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO routines")
+    assert poll.store.look().to_claim
+    poll.kill()
+
+
+def test_looks_that_take_their_time_are_no_more(beat, monkeypatch):
+    poll = beat(every(3600))
+    poll.advance(11)
+    look, looks = poll.store.look, []
+
+    def slowly():
+        looks.append(poll.clock.monotonic())
+        poll.clock.advance(0.1)
+        return look()
+
+    monkeypatch.setattr(poll.store, "look", slowly)
+    until = poll.clock.monotonic() + 60
+    while poll.clock.monotonic() < until:
+        poll.clock.advance(max(poll.loop.turn(), 1e-6))
+
+    assert 6 + 1 == len(looks)
 
 
 def test_chores_are_done_though_there_is_always_something_due(beat, clock, monkeypatch):

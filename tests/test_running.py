@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
 import sys
 from datetime import timedelta
 from types import SimpleNamespace
@@ -58,6 +60,28 @@ def scheduler(make_app, shop):
     app = make_app(scheduler_store="shop_stores:store", timezone="Asia/Kathmandu")
     app.conf.beat_schedule = {"poll": {"task": "poll", "schedule": timedelta(seconds=60)}}
     return RoutineScheduler(app, max_interval=0.01)
+
+
+def test_the_collector_leaves_alone_what_a_scheduler_has_imported(scheduler):
+    gc.unfreeze()
+    scheduler.tick()
+
+    assert 10_000 < gc.get_freeze_count()
+    gc.unfreeze()
+    scheduler._leave()
+
+
+def test_a_scheduler_imports_nothing_that_it_has_no_use_for():
+    script = (
+        "import sys, celery_sqlalchemy_kit.scheduler\n"
+        "names = ('cli', 'client', 'details', 'exchange', 'pool', 'shell', 'store.ledger')\n"
+        "print([name for name in names if f'celery_sqlalchemy_kit.{name}' in sys.modules])\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert "[]\n" == told.stdout
 
 
 def test_a_scheduler_works_on_the_store_that_the_setting_names(scheduler, shop):

@@ -241,6 +241,26 @@ def test_the_thread_sleeps_while_there_is_nothing_to_watch_and_wakes_in_time(
     assert SOON <= seconds_until_given_up(lambda: answer(engine)) < LATER
 
 
+def test_a_statement_now_and_then_wakes_the_thread_a_few_times_only(engine, monkeypatch):
+    monkeypatch.setattr(watchdog, "_watchdog", watchdog._Watchdog())
+    engine, looks, pause = engine(LATER), [], watchdog.pause
+
+    def paused(seconds):
+        looks.append(seconds)
+        pause(seconds)
+
+    monkeypatch.setattr(watchdog, "pause", paused)
+    answer(engine)
+    wait_for(lambda: not watchdog._watchdog._awake.is_set(), what="a thread that sleeps")
+    looks.clear()
+
+    with engine.connect():
+        pass
+    wait_for(lambda: not watchdog._watchdog._awake.is_set(), what="a thread that sleeps")
+
+    assert 1 <= len(looks) < 6
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_has_a_watchdog_of_its_own(engine):
     answer(engine())

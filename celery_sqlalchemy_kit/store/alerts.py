@@ -16,18 +16,19 @@ from ..storage.values import Change, Found, RunEnd
 from ..tables import routines, runs
 from .chunks import chunks
 from .claims import Claimer, schedulable
+from .present import SomeInstant
 from .states import in_states
 
 _c = routines.c
 _FIELDS = ("id", "next_run_at", "paused_at", "edited_at")
 
 
-def overdue(namespace: str, before: datetime) -> sa.ColumnElement[bool]:
+def overdue(namespace: str, before: SomeInstant) -> sa.ColumnElement[bool]:
     """Was due before *before*, and not told yet."""
     return sa.and_(schedulable(namespace), _c.next_run_at < before, _is_not(Alert.OVERDUE))
 
 
-def failed(namespace: str, since: datetime) -> sa.ColumnElement[bool]:
+def failed(namespace: str, since: SomeInstant) -> sa.ColumnElement[bool]:
     """A run, joined with its routine, that has ended badly since, which is not told yet."""
     return sa.and_(
         runs.c.namespace == namespace,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -95,12 +94,3 @@ def _change(row: Any) -> Change:
         changes={key: tuple(each) for key, each in json_of(row["changes"]).items()},
         note=row["note"],
     )
-
-
-def prune(connection: Connection, namespace: str, before: datetime, limit: int) -> int:
-    """Delete at most *limit* of the changes that were made before *before*; returns how many."""
-    old = sa.select(raw(_c.id)).where(_c.namespace == namespace, _c.changed_at < before)
-    keys = connection.execute(old.limit(limit)).scalars().all()
-    for wanted in chunks(keys):
-        connection.execute(changes.delete().where(_c.id.in_(wanted)))
-    return len(keys)

@@ -12,12 +12,13 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from ..clock import DATABASE, Clock
 from ..columns import utcnow
-from ..routines import ERROR_LIMIT, State
+from ..routines import State
 from ..storage.values import Begun, Fate
 from ..tables import runs
 from . import attempts
 from .attempts import is_lost_unstarted, may_begin, one
 from .connections import engine_for
+from .error_text import cut
 from .present import now_of
 from .states import in_states
 from .transactions import transact
@@ -236,11 +237,3 @@ class Ledger:
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         return transact(self._engine, work)
-
-
-def cut(text: str | None) -> str | None:
-    """As much of *text* as is kept; PostgreSQL holds neither NUL nor half a surrogate pair."""
-    if text is None:
-        return None
-    octets = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace")
-    return octets[:ERROR_LIMIT].decode("utf-8", "ignore")

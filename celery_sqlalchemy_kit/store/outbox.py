@@ -3,50 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ..columns import instant_of, raw, read_instant
+from ..columns import instant_of, raw, read_instant, utcnow
 from ..errors import RoutineError
 from ..rescue import Verdict
 from ..routines import ENDED, State
 from ..storage.values import Claimed, Judge, Rescued, View
-from ..tables import routines, runs
+from ..tables import routines, runs, schedulers
 from .chunks import chunks
 from .claims import Claimer, schedulable, to_plan
-from .ledger import cut
+from .error_text import cut
+from .states import in_states
 from .unfinished import may_go
 from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_of
 
 
 def look(connection: Connection, claimer: Claimer) -> View:
     """One statement: when to wake, and whether there is anything to do."""
-    mine = schedulable(claimer.namespace)
-    present = claimer.now()
-    # The order says which index to use, whatever is known of its values.
-    one = sa.select(sa.literal(1)).order_by(routines.c.next_run_at, routines.c.id).limit(1)
-    due = one.where(mine, routines.c.next_run_at <= present)
-    plan = one.where(mine, to_plan())
-    # No min(), for which MySQL and MariaDB would read all that are to come.
-    following = sa.select(routines.c.next_run_at).where(mine, routines.c.next_run_at > present)
-    following = following.order_by(routines.c.next_run_at).limit(1)
-    claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == claimer.namespace)
-    oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
-    waits = sa.and_(runs.c.state == State.WAITING.value, runs.c.namespace == claimer.namespace)
-    released = sa.select(sa.func.max(sa.case((may_go(), 1), else_=0))).where(waits)
+    if claimer.clock.now() is None:
+        statement = _looking(claimer.namespace)
+    else:
+        statement = _looking_at(claimer.now(), claimer.namespace)
     now, is_due, planning, next_run_at, oldest_claim_at, release = connection.execute(
-        sa.select(
-            raw(present),
-            due.scalar_subquery(),
-            plan.scalar_subquery(),
-            raw(following.scalar_subquery()),
-            raw(oldest.scalar_subquery()),
-            released.scalar_subquery(),
-        )
+        statement
     ).one()
     return View(
         read_instant(now),
@@ -56,6 +42,35 @@ def look(connection: Connection, claimer: Claimer) -> View:
         waiting=release is not None,
         to_release=release == 1,
     )
+
+
+def _looking_at(present: sa.ColumnElement[datetime], namespace: str) -> Any:
+    mine = schedulable(namespace)
+    # The order says which index to use, whatever is known of its values.
+    one = sa.select(sa.literal(1)).order_by(routines.c.next_run_at, routines.c.id).limit(1)
+    due = one.where(mine, routines.c.next_run_at <= present)
+    plan = one.where(mine, to_plan())
+    # No min(), for which MySQL and MariaDB would read all that are to come.
+    following = sa.select(routines.c.next_run_at).where(mine, routines.c.next_run_at > present)
+    following = following.order_by(routines.c.next_run_at).limit(1)
+    claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == namespace)
+    oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
+    waits = sa.and_(runs.c.state == State.WAITING.value, runs.c.namespace == namespace)
+    released = sa.select(sa.func.max(sa.case((may_go(), 1), else_=0))).where(waits)
+    return sa.select(
+        raw(present),
+        due.scalar_subquery(),
+        plan.scalar_subquery(),
+        raw(following.scalar_subquery()),
+        raw(oldest.scalar_subquery()),
+        released.scalar_subquery(),
+    )
+
+
+@lru_cache(maxsize=16)
+def _looking(namespace: str) -> Any:
+    """The same by the database's clock, which need not be built for every look."""
+    return _looking_at(utcnow(), namespace)
 
 
 def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> None:
@@ -102,19 +117,55 @@ def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:
     connection.execute(runs.update().where(unsent).values(error=cut(fault)))
 
 
+def beat(connection: Connection, claimer: Claimer, lateness: timedelta) -> bool:
+    """A scheduler is alive; false: it is not known."""
+    return connection.execute(*_beat(claimer, lateness, looks=False)).rowcount > 0
+
+
+def beat_and_look(
+    connection: Connection, claimer: Claimer, lateness: timedelta
+) -> tuple[bool, bool]:
+    """`beat`, and whether there may be anything to `let_go`; one statement of PostgreSQL."""
+    stuck = connection.execute(*_beat(claimer, lateness, looks=True)).scalar()
+    return stuck is not None, stuck is not False
+
+
+def _beat(claimer: Claimer, lateness: timedelta, *, looks: bool) -> tuple[Any, dict[str, Any]]:
+    now = claimer.clock.now()
+    told = {"key": claimer.id, "lateness": lateness.total_seconds()}
+    told |= {} if now is None else {"at": now}
+    return _beating(by_clock=now is not None, looks=looks), told
+
+
+@lru_cache(maxsize=4)
+def _beating(*, by_clock: bool, looks: bool) -> Any:
+    at = sa.bindparam("at", type_=schedulers.c.seen_at.type) if by_clock else utcnow()
+    beating = schedulers.update().where(
+        schedulers.c.id == sa.bindparam("key", type_=schedulers.c.id.type)
+    )
+    beating = beating.values(seen_at=at, lateness_seconds=sa.bindparam("lateness"))
+    return beating.returning(_stuck(sa.literal(1)).exists()) if looks else beating
+
+
+def _stuck(*columns: Any) -> Any:
+    """Routines that wait for a run which has ended, or is there no more."""
+    awaited = routines.c.waiting_for
+    return (
+        sa.select(*columns)
+        .select_from(routines.outerjoin(runs, runs.c.id == awaited))
+        .where(awaited.is_not(None), sa.or_(runs.c.id.is_(None), in_states(*ENDED)))
+    )
+
+
 def let_go(connection: Connection, claimer: Claimer) -> None:
     """Let go routines that wait for a run which has ended, or is there no more.
 
     Read as text, as people may have written anything. A row that somebody has locked is left to
     the next time: it must not hold up the scheduler.
     """
-    c, ended = routines.c, [state.value for state in ENDED]
+    c = routines.c
     pair = (raw(c.id), raw(c.waiting_for))
-    stuck = (
-        sa.select(*pair)
-        .select_from(routines.outerjoin(runs, runs.c.id == c.waiting_for))
-        .where(c.waiting_for.is_not(None), sa.or_(runs.c.id.is_(None), runs.c.state.in_(ended)))
-    )
+    stuck = _stuck(*pair)
     finished_at = sa.select(runs.c.finished_at).where(runs.c.id == c.waiting_for).scalar_subquery()
     for pairs in chunks(connection.execute(stuck).all()):
         seen = {str(key): awaited for key, awaited in pairs}

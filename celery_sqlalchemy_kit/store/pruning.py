@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from ..clock import pause
-from . import changes, retention
+from . import retention
 from .transactions import transact
 
 #: Runs that are deleted in one transaction, and seconds between two, for others to come in.
@@ -36,7 +36,7 @@ def prune(
 
 def prune_changes(engine: Engine, namespace: str, before: datetime) -> Iterator[int]:
     """Delete what was written down of changes made before *before*; yields as `prune`."""
-    return _while_any(engine, lambda c: changes.prune(c, namespace, before, BATCH))
+    return _while_any(engine, lambda c: retention.prune_changes(c, namespace, before, BATCH))
 
 
 def _batches(engine: Engine, condition: sa.ColumnElement[bool]) -> Iterator[int]:

@@ -1,4 +1,5 @@
-"""What is over for long, or has too many after it, leaves ``routine_runs``; in small batches."""
+"""What is over for long, or has too many after it, leaves ``routine_runs``, and what was written
+down long ago ``routine_changes``; in small batches."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from sqlalchemy.engine import Connection
 
 from ..columns import raw, read_instant
 from ..routines import ENDED
-from ..tables import runs
+from ..tables import changes, runs
 from .chunks import chunks
+from .present import SomeInstant
 from .states import in_states
 
 _c = runs.c
 
 
-def old(namespace: str, before: datetime) -> sa.ColumnElement[bool]:
+def old(namespace: str, before: SomeInstant) -> sa.ColumnElement[bool]:
     """Ended before *before*."""
     return sa.and_(_c.namespace == namespace, in_states(*ENDED), _c.finished_at < before)
 
@@ -67,4 +69,14 @@ def prune(connection: Connection, condition: sa.ColumnElement[bool], limit: int)
             connection.execute(_DELETE_MYSQL, {"keys": wanted})
         else:
             connection.execute(runs.delete().where(_c.id.in_(wanted), in_states(*ENDED)))
+    return len(keys)
+
+
+def prune_changes(connection: Connection, namespace: str, before: datetime, limit: int) -> int:
+    """Delete at most *limit* of the changes that were made before *before*; returns how many."""
+    c = changes.c
+    found = sa.select(raw(c.id)).where(c.namespace == namespace, c.changed_at < before)
+    keys = connection.execute(found.limit(limit)).scalars().all()
+    for wanted in chunks(keys):
+        connection.execute(changes.delete().where(c.id.in_(wanted)))
     return len(keys)

@@ -6,12 +6,14 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from .. import reconcile
@@ -38,7 +40,7 @@ from ..storage.values import (
     Walk,
 )
 from ..tables import schedulers
-from . import alerts, changes, claims, outbox, registry, retention, sweeps, waiting
+from . import alerts, claims, outbox, registry, retention, sweeps, waiting
 from .survey import survey
 
 
@@ -66,7 +68,7 @@ class Store:
         if self._adopts_edits:
             with self.engine.begin() as connection:
                 hashes.adopt(connection, self._me.namespace)
-        with self.engine.connect().execution_options(reading=True) as connection:
+        with self._for_one_statement() as connection:
             return outbox.look(connection, self._claimer)
 
     def claim(
@@ -119,7 +121,7 @@ class Store:
 
     def survey(self, since: Since) -> Survey:
         """What there is to tidy up; locks nothing."""
-        with self.engine.connect().execution_options(reading=True) as connection:
+        with self._for_one_statement() as connection:
             return survey(connection, self._me.namespace, since)
 
     def sweep(
@@ -181,12 +183,12 @@ class Store:
         with alone_at_once(self.engine, f"routines prune {self._me.namespace}") as connection:
             if connection is None:
                 return 0
-            changes.prune(connection, self._me.namespace, changes_before, limit)
+            retention.prune_changes(connection, self._me.namespace, changes_before, limit)
             return retention.prune(connection, retention.old(self._me.namespace, before), limit)
 
     def surplus(self, routine_id: UUID, *, keep: int) -> datetime | None:
         """The newest occurrence of a routine that *keep* ended runs have come after."""
-        with self.engine.connect().execution_options(reading=True) as connection:
+        with self._for_one_statement() as connection:
             return retention.surplus_before(connection, routine_id, keep)
 
     def prune_surplus(self, routine_id: UUID, until: datetime, *, limit: int) -> int:
@@ -220,19 +222,39 @@ class Store:
         """Tell the others that this scheduler is alive; False: its row is gone.
 
         Also lets go routines that wait for the end of a run that has ended or gone, where no
-        trigger has.
+        trigger has; on PostgreSQL in a transaction of its own, if there are any.
         """
-        seen = (
-            schedulers.update()
-            .where(schedulers.c.id == self._me.id)
-            .values(seen_at=self._claimer.now(), lateness_seconds=lateness.total_seconds())
-        )
+        if self.engine.dialect.name == "postgresql":
+            with self._for_one_statement() as connection:
+                known, stuck = outbox.beat_and_look(connection, self._claimer, lateness)
+            if stuck:
+                with self.engine.begin() as connection:
+                    outbox.let_go(connection, self._claimer)
+            return known
         with self.engine.begin() as connection:
             outbox.let_go(connection, self._claimer)
-            return connection.execute(seen).rowcount > 0
+            return outbox.beat(connection, self._claimer, lateness)
 
     def leave(self, published: Iterable[UUID] = ()) -> None:
         """A clean stop: this scheduler counts no longer, at once; what it *published* is sent."""
         with self.engine.begin() as connection:
             outbox.confirm(connection, self._claimer, published)
             connection.execute(schedulers.delete().where(schedulers.c.id == self._me.id))
+
+    @contextmanager
+    def _for_one_statement(self) -> Iterator[Connection]:
+        """A connection for a statement that is a transaction by itself on PostgreSQL, where BEGIN
+        and ROLLBACK would be round trips of their own; elsewhere, for one that only reads."""
+        with self.engine.connect().execution_options(reading=True) as connection:
+            if connection.dialect.name != "postgresql":
+                yield connection
+                return
+            # Not by SQLAlchemy's isolation level, for which psycopg2 sends a statement each time.
+            driver: Any = connection.connection.driver_connection
+            driver.autocommit = True
+            try:
+                yield connection
+            except BaseException:
+                connection.invalidate()  # it may be in any state
+                raise
+            driver.autocommit = False

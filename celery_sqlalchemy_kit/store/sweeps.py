@@ -21,6 +21,7 @@ from ..storage.values import Again, JudgeUnbegun, Lost, OnWorkerLost, Place, Swe
 from ..tables import runs
 from .chunks import chunks
 from .claims import Claimer
+from .present import SomeInstant
 from .states import in_states
 from .unsent import run_of
 
@@ -51,7 +52,7 @@ _COLUMNS = (
 )
 
 
-def silent(namespace: str, before: datetime) -> sa.ColumnElement[bool]:
+def silent(namespace: str, before: SomeInstant) -> sa.ColumnElement[bool]:
     """Running, and without a beat since *before*."""
     return sa.and_(
         _c.namespace == namespace,
@@ -61,7 +62,7 @@ def silent(namespace: str, before: datetime) -> sa.ColumnElement[bool]:
     )
 
 
-def unbegun(namespace: str, state: State, before: datetime) -> sa.ColumnElement[bool]:
+def unbegun(namespace: str, state: State, before: SomeInstant) -> sa.ColumnElement[bool]:
     """Sent, or to be retried, and claimed before *before*."""
     return sa.and_(_c.namespace == namespace, in_states(state), _c.claimed_at <= before)
 

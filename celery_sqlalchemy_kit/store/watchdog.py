@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between looks at the connections in use: a deadline is kept to within so much.
 TICK_SECONDS = 0.1
 #: Looks without a connection in use after which the thread sleeps until there is one.
-IDLE_TICKS = 10
+IDLE_TICKS = 1
 #: Quick transactions after which a server that was slow is taken for a quick one again.
 QUICK = 20
 
