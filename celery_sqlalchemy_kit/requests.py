@@ -40,14 +40,14 @@ class RunRequest(Request):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._accepted: float | None = None
-        if self._is_acknowledged_early():
+        if self.run_id is not None:
+            # Both processes have to speak of the same attempt.
+            self._request_dict[ATTEMPT] = str(uuid4())
+        elif self._is_acknowledged_early():
             # What Celery does depends on the task's ``acks_late``: show it Celery's default.
             shown = object.__new__(type(self.task))
             vars(shown).update(vars(self.task), acks_late=False)
             self._task = shown
-        if self.run_id is not None:
-            # Both processes have to speak of the same attempt.
-            self._request_dict[ATTEMPT] = str(uuid4())
 
     @property
     def run_id(self) -> UUID | None:

@@ -29,6 +29,7 @@ from traced import Runs
 from celery_sqlalchemy_kit import Routines, aio, declarations
 from celery_sqlalchemy_kit.client.verbs import Verbs
 from celery_sqlalchemy_kit.clock import UTC
+from celery_sqlalchemy_kit.store import connections
 from celery_sqlalchemy_kit.testing import ManualBeat, SettableClock
 
 #: What the tests ran with, for the summary: names and versions.
@@ -202,7 +203,8 @@ def _no_connection_outlives_its_test(_sqlite_connections):
     sa.event.listen(Engine, "begin", remember)
     yield
     sa.event.remove(Engine, "begin", remember)
-    for engine in used:
+    # Of what goes straight to a driver there is no event.
+    for engine in used | set(connections._engines.values()):
         engine.dispose()
     while _sqlite_connections:
         # SQLAlchemy 1.4 leaves it to the thread that has made one, if the test does.

@@ -7,19 +7,17 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 from celery import Celery, signals, states
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from servers import wait_for
-from sqlalchemy.engine import Engine
+from statements import each_statement
 from traced import header, raises, state_of, trace, waiting
 
 from celery_sqlalchemy_kit import AsyncTask, SyncTask, attempt, book, history, messages, tables
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import ERROR_LIMIT
 from celery_sqlalchemy_kit.signals import task_lost
-from celery_sqlalchemy_kit.store.connections import engine_for
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
 
@@ -388,16 +386,16 @@ def test_a_run_that_still_goes_on_when_the_database_is_back_is_running(task, run
 
 
 def test_a_soft_time_limit_while_the_end_is_recorded_does_not_lose_it(task, runs):
-    run_id, engine = runs.store(), engine_for(runs.url, "ledger", schema=None)
+    run_id, limits = runs.store(), []
 
     def too_late(*_):
-        sa.event.remove(engine, "before_cursor_execute", too_late)
-        raise SoftTimeLimitExceeded(2)
+        if limits:
+            raise limits.pop()
 
-    def body():
-        sa.event.listen(engine, "before_cursor_execute", too_late)
+    with each_statement(too_late):
+        trace(task, run_id, lambda: limits.append(SoftTimeLimitExceeded(2)))
 
-    trace(task, run_id, body)
+    assert not limits
 
     wait_for(lambda: runs.read(run_id).state == "succeeded")
 
@@ -640,14 +638,8 @@ def test_the_attempt_is_the_one_that_the_main_process_has_made(task, runs):
 
 def test_a_run_is_two_statements(task, runs):
     run_id, statements = runs.store(), []
-
-    def note(connection, cursor, statement, *_):
-        if not statement.startswith("BEGIN"):
-            statements.append(statement.split()[0])
-
-    sa.event.listen(Engine, "before_cursor_execute", note)
-    trace(task, run_id)
-    sa.event.remove(Engine, "before_cursor_execute", note)
+    with each_statement(lambda statement, _: statements.append(statement.split()[0])):
+        trace(task, run_id)
     assert statements == ["UPDATE", "UPDATE"]
 
 

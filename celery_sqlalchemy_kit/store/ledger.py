@@ -20,6 +20,7 @@ from .attempts import is_lost_unstarted, may_begin, one
 from .connections import engine_for
 from .error_text import cut
 from .present import now_of
+from .shortcuts import Shortcut
 from .states import in_states
 from .transactions import transact
 
@@ -40,6 +41,8 @@ class Ledger:
     def __init__(self, engine: Engine, clock: Clock = DATABASE) -> None:
         self._engine = engine
         self._clock = clock
+        self._begin = {again: Shortcut(engine, begin) for again, begin in attempts.BEGIN.items()}
+        self._end = {state: Shortcut(engine, end) for state, end in attempts.END.items()}
 
     @classmethod
     def at(cls, url: URL, schema: str | None) -> Ledger:
@@ -94,6 +97,9 @@ class Ledger:
             )
             return Begun.LOST if connection.execute(lost).rowcount else Begun.DUPLICATE
 
+        present = self._clock.now()
+        if not ago and self._begin[again].rows({**told, "now": present, "at": present}):
+            return Begun.BEGUN
         return self._transact(begin)
 
     def _is_silent(
@@ -130,12 +136,16 @@ class Ledger:
                 told["at"] = self._due(connection, due, ago)
             elif state is not State.SENT:
                 told["at"] = self._before(connection, ago) if ago else self._clock.now()
-            if connection.execute(attempts.end(state), told).rowcount:
+            if connection.execute(attempts.END[state], told).rowcount:
                 return True
             mine = sa.and_(_c.id == run_id, _c.attempt_id == attempt_id, _c.state == state.value)
             before = sa.select(_c.id).where(mine)
             return connection.execute(before).first() is not None
 
+        at = due if state is State.RETRYING else self._clock.now()
+        is_known = not ago and (state is not State.RETRYING or isinstance(due, datetime))
+        if is_known and self._end[state].rows({**told, "at": at}):
+            return True
         return self._transact(end)
 
     def lose(

@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 5.0
 CUT_SECONDS = 1.0
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
@@ -32,18 +33,18 @@ def transact(engine: Engine, work: Callable[[Connection], T]) -> T:
     One that met a lock, a deadlock or a serialization failure is tried `TRIES` times, after
     short random pauses; one that was cut off once more, on a fresh connection.
     """
-    return _tried(engine.begin, work)
+    return tried(engine.begin, work)
 
 
 def look(engine: Engine, work: Callable[[Connection], T]) -> T:
     """What *work*, which writes nothing, returns; tried as in `transact`. On SQLite it waits for
     no writer, and none waits for it."""
-    return _tried(lambda: engine.connect().execution_options(reading=True), work)
+    return tried(lambda: engine.connect().execution_options(reading=True), work)
 
 
 def rehearse(engine: Engine, work: Callable[[Connection], T]) -> T:
     """What *work* returns, in a transaction that is rolled back; tried as in `transact`."""
-    return _tried(lambda: _undone(engine), work)
+    return tried(lambda: _undone(engine), work)
 
 
 def lock_for_writing(connection: Connection) -> None:
@@ -68,9 +69,8 @@ def _undone(engine: Engine) -> Iterator[Connection]:
             transaction.rollback()
 
 
-def _tried(
-    begin: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]
-) -> T:
+def tried(begin: Callable[[], AbstractContextManager[C]], work: Callable[[C], T]) -> T:
+    """What *work* returns with what *begin* opens, tried as `transact` is."""
     since, tries = time.monotonic(), 0
     while True:
         try:

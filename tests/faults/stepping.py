@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from celery import Celery, signals
 from kombu.message import Message
 from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultDialect
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +43,8 @@ class Steps:
             if conn.engine is not besides:
                 self.step()
 
-        def commits(conn):
-            if conn.engine is not besides:
-                self.step()
-
         sa.event.listen(Engine, "before_cursor_execute", executes)
-        sa.event.listen(Engine, "commit", commits)
+        self._count_driver(besides)
         # Not after a message: who listens there keeps kombu from gathering them.
         signals.before_task_publish.connect(self.step, weak=False)
         for moment in (signals.task_received, signals.task_prerun, signals.task_postrun):
@@ -59,6 +56,23 @@ class Steps:
             acknowledge(message, *args, **kwargs)
 
         Message.ack = ack
+
+    def _count_driver(self, besides: Engine | None) -> None:
+        """Each COMMIT, and each statement that is given to the driver without SQLAlchemy's doing,
+        which has no context for it."""
+        execute, commit = DefaultDialect.do_execute, DefaultDialect.do_commit
+
+        def do_execute(dialect, cursor, statement, parameters, context=None):
+            if context is None:
+                self.step()
+            execute(dialect, cursor, statement, parameters, context)
+
+        def do_commit(dialect, connection):
+            if besides is None or dialect is not besides.dialect:
+                self.step()
+            commit(dialect, connection)
+
+        DefaultDialect.do_execute, DefaultDialect.do_commit = do_execute, do_commit
 
 
 class Fork:

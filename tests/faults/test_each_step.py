@@ -82,7 +82,7 @@ def test_a_worker_may_die_between_any_two_steps(stepping, postgresql):
 
     for task, steps in told.items():
         died = [each for each in steps if each["code"] == 9]
-        assert 8 < len(died)
+        assert len(died) >= 7  # received, prerun, begin, body, postrun, end, acknowledged
         for each in steps:
             assert each["state"] in ("succeeded", "lost"), each
             assert each["done"] <= each["begin"] <= each["attempts"], each
