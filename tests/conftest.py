@@ -1,8 +1,8 @@
 """What tests share: empty databases on real servers, and child processes.
 
 A server that cannot be had is a skip with its reason; with ``REQUIRE_SERVERS=1``, as in CI, every
-skip is a failure. ``TEST_POSTGRES_URL``, ``TEST_MYSQL_URL`` and ``TEST_REDIS_URL`` name servers
-that run already; the database that ``TEST_REDIS_URL`` names is emptied.
+skip is a failure. ``TEST_POSTGRES_URL``, ``TEST_MYSQL_URL``, ``TEST_REDIS_URL`` and
+``TEST_RABBITMQ_URL`` name servers that run already; the database that ``TEST_REDIS_URL`` names is emptied.
 """
 
 from __future__ import annotations
@@ -151,6 +151,12 @@ def redis_url(_redis_server) -> str:
 
 
 @pytest.fixture
+def rabbitmq_url(_rabbitmq_server) -> str:
+    """The URL of a RabbitMQ, in which nobody tidies up."""
+    return _rabbitmq_server
+
+
+@pytest.fixture
 def processes(tmp_path) -> child_processes.Processes:
     """Starts child processes in `tmp_path`; ends them with the test, shows their output if it fails."""
     started = child_processes.Processes(tmp_path)
@@ -252,6 +258,11 @@ def _redis_server():
         with redis.Redis.from_url(url) as client:
             RAN_WITH["Redis"] = client.info("server")["redis_version"]
         yield url
+
+
+@pytest.fixture(scope="session")
+def _rabbitmq_server():
+    yield from _server("RabbitMQ", "TEST_RABBITMQ_URL", servers.rabbitmq)
 
 
 def _own_database(redis_url):

@@ -126,6 +126,39 @@ def redis():
 
 
 @contextlib.contextmanager
+def rabbitmq():
+    """A RabbitMQ without plugins, as the user we are; yields its URL.
+
+    Not by the command of the package, which changes to a user of its own.
+    """
+    found = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    daemon = found[-1] if found else _find("rabbitmq-server")
+    with _directory() as home:
+        (home / "plugins").write_text("[].")
+        port, names, between = free_port(), free_port(), free_port()
+        environment = os.environ | {
+            "HOME": str(home),  # of the cookie
+            "ERL_EPMD_PORT": str(names),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"rabbit{port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_DIST_PORT": str(between),
+            "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(home),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(home / "none"),
+            "RABBITMQ_CONF_ENV_FILE": str(home / "none"),
+        }
+        # It would start this one itself, and leave it behind.
+        with (
+            _running([_find("epmd")], names, home / "epmd.log", environment),
+            _running([str(daemon)], port, home / "rabbitmq.log", environment),
+        ):
+            yield f"amqp://guest:guest@127.0.0.1:{port}//"
+
+
+@contextlib.contextmanager
 def _directory():
     # A short path: a socket's must not be longer than 107 bytes.
     path = Path(tempfile.mkdtemp(prefix="servers-"))
@@ -144,10 +177,11 @@ def _find(*names):
 
 
 @contextlib.contextmanager
-def _running(command, port, log):
+def _running(command, port, log, environment=None):
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -169,7 +203,8 @@ def _running(command, port, log):
         try:
             server.wait(10)
         except subprocess.TimeoutExpired:
-            server.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
             server.wait()
 
 

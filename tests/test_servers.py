@@ -2,6 +2,7 @@
 
 import sys
 
+import kombu
 import pytest
 import redis
 import servers
@@ -68,3 +69,10 @@ def test_a_child_that_ends_early_is_not_waited_for(processes):
 def test_waiting_gives_up():
     with pytest.raises(TimeoutError, match="a miracle did not come about within 0 seconds"):
         servers.wait_for(lambda: False, timeout=0, what="a miracle")
+
+
+def test_a_rabbitmq_of_its_own_takes_messages(rabbitmq_url):
+    with kombu.Connection(rabbitmq_url) as connection, connection.SimpleQueue("tests") as queue:
+        queue.put("here")
+
+        assert "here" == queue.get(timeout=5).payload
