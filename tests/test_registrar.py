@@ -399,3 +399,19 @@ def test_a_long_list_is_cut_short_in_the_log_and_not_in_the_table(register):
     assert 21 == len(said)
     assert ("INFO", "routines: inserted … and 230 more") == said[-1]
     assert {each.name for each in many} == names(register)
+
+
+def test_of_an_unchanged_start_the_routines_are_read_in_two_statements(register):
+    many = [code(f"poll {number}") for number in range(1200)]
+    register(many)
+    read = []
+
+    def note(connection, cursor, statement, *_):
+        if statement.startswith("SELECT") and "FROM routines" in statement:
+            read.append(statement)
+
+    sa.event.listen(register.engine, "before_cursor_execute", note)
+    plan, _ = register(many)
+
+    assert 2 == len(read), "those of the code, and those that came by bare SQL"
+    assert ((), ()) == (plan.insert, plan.drift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 #: How often at most a weekday comes round in one month.
@@ -51,8 +52,13 @@ class Days(NamedTuple):
 
     def ever(self, months: Iterable[int]) -> bool:
         """Whether any day of any year matches, in one of *months*."""
-        lengths = {length for month in months for length in _LENGTHS[month]}
-        return any(self.of_shape(first, length) for first in range(7) for length in lengths)
+        return _ever(self, tuple(months))
+
+
+@lru_cache(maxsize=1024)
+def _ever(days: Days, months: tuple[int, ...]) -> bool:
+    lengths = {length for month in months for length in _LENGTHS[month]}
+    return any(days.of_shape(first, length) for first in range(7) for length in lengths)
 
 
 _LENGTHS: dict[int, tuple[int, ...]] = {

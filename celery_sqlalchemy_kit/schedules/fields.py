@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import ScheduleError
@@ -95,7 +96,7 @@ class Field:
         """The numbers that *parts* mean, elements of *spec*, ascending."""
         found: set[int] = set()
         for part in parts:
-            numbers = self.part(part)
+            numbers = _part(self, part)
             if numbers is None:
                 raise self.refusal(value, spec)
             found.update(numbers)
@@ -107,7 +108,7 @@ class Field:
         allowed = f"{self.low}-{self.high}{names}"
         return refused(value, f"{self.name} {shown(spec)}; allowed are {allowed}, as {self.forms}")
 
-    def part(self, part: str) -> list[int] | None:
+    def part(self, part: str) -> tuple[int, ...] | None:
         """The numbers of one element between commas; None: it is none."""
         match = _PART.fullmatch(part)
         if match is None:
@@ -125,7 +126,7 @@ class Field:
                     return None
                 end = other
         stride = 1 if step is None else int(step)
-        return self._range(begin, end)[::stride] if stride else None
+        return tuple(self._range(begin, end)[::stride]) if stride else None
 
     def _range(self, begin: int, end: int) -> list[int]:
         """From *begin* to *end*, both inclusive; past the top and on from the bottom if need be."""
@@ -145,6 +146,12 @@ class Field:
         if self.whole and not self.whole[index].startswith(text.lower()):
             return None
         return self.low + index
+
+
+@lru_cache(maxsize=1024)
+def _part(field: Field, part: str) -> tuple[int, ...] | None:
+    """The same again for most of the crontabs that a start reads by the thousand."""
+    return field.part(part)
 
 
 def _is_plain(spec: object) -> bool:

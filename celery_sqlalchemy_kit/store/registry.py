@@ -18,6 +18,7 @@ from ..reconcile import FIELDS, Plan, Stored, in_json
 from ..routines import Declared, Origin
 from ..storage.values import SILENCE, Presence
 from ..tables import removed, routines, schedulers
+from .bulk import insert_all
 from .chunks import chunks
 
 _FORGOTTEN = timedelta(days=1)
@@ -165,7 +166,7 @@ def apply(connection: Connection, namespace: str, plan: Plan, now: datetime) -> 
     new = [_declared_row(routine, namespace, now) for routine in plan.insert]
     for rows in (new, restored):
         if rows:
-            connection.execute(routines.insert(), rows)
+            insert_all(connection, routines, tuple(rows[0]), rows)
     for row, task in plan.retask:
         _update(connection, row, {"task": task})
     for row, fields in plan.follow:
