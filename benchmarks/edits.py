@@ -11,39 +11,40 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
 from datetime import datetime, timezone
 
 import sqlalchemy as sa
 
-from benchmarks.dispatch import ROOT, app, empty, store, wait_until
-from celery_sqlalchemy_kit.config import Settings
-from celery_sqlalchemy_kit.store.connections import make_engine
+from benchmarks.beats import Queue, beat, wait_until
+from benchmarks.rows import DAY, open_engine, schedulers, store
 from celery_sqlalchemy_kit.tables import routines, runs
 
-FAST, SLOW = '{"timedelta": 0.01}', '{"timedelta": 86400}'
+FAST = '{"timedelta": 0.01}'
 
 
-def edit(engine, schedule):
+def edit(engine, schedule, *which):
     with engine.begin() as connection:
-        connection.execute(routines.update().values(schedule=schedule))
+        connection.execute(routines.update().where(*which).values(schedule=schedule))
     return datetime.now(timezone.utc)
 
 
-def claims(engine, since):
-    later = sa.select(sa.func.min(runs.c.claimed_at)).where(runs.c.claimed_at >= since)
+def claims(engine, since, *which):
+    later = sa.select(sa.func.min(runs.c.claimed_at)).where(runs.c.claimed_at >= since, *which)
     with engine.connect().execution_options(reading=True) as connection:
         return connection.execute(later).scalar()
 
 
-def obeyed_after(engine):
-    edited = edit(engine, FAST)
-    wait_until(lambda: claims(engine, edited) is not None)
-    seconds = (claims(engine, edited) - edited).total_seconds()
-    edit(engine, SLOW)
-    time.sleep(0.7)  # out of step with anything that looks once a second
+def obeyed_after(engine, pause=0.7, key=None):
+    """Seconds; of the routine *key*, if there are others. The *pause* is out of step with anything
+    that looks once a second."""
+    edited_one = () if key is None else (routines.c.id == key,)
+    its_runs = () if key is None else (runs.c.routine_id == key,)
+    edited = edit(engine, FAST, *edited_one)
+    wait_until(lambda: claims(engine, edited, *its_runs) is not None)
+    seconds = (claims(engine, edited, *its_runs) - edited).total_seconds()
+    edit(engine, DAY, *edited_one)
+    time.sleep(pause)
     return seconds
 
 
@@ -51,28 +52,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--edits", type=int, default=20)
     options = parser.parse_args()
-    engine = make_engine(Settings.load(app.conf, scheduler=True).scheduler_db_uri)
-    empty()
+    engine, database, broker = open_engine()
     store(engine, 1)
-    command = [sys.executable, "-m", "celery", "-A", "benchmarks.dispatch", "beat", "--pidfile="]
-    command += ["--scheduler=celery_sqlalchemy_kit.scheduler.RoutineScheduler"]
-    beat = subprocess.Popen([*command, "--loglevel=WARNING"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
+    with Queue(broker), beat(database, broker):
         wait_until(lambda: schedulers(engine) == 1)
         seconds = [obeyed_after(engine) for _ in range(options.edits)]
-    finally:
-        beat.terminate()
-        beat.wait()
     print(
         f"{engine.dialect.name}: {len(seconds)} edits obeyed after "
         f"{statistics.median(seconds) * 1000:.0f} ms (median), {max(seconds) * 1000:.0f} ms (worst)"
     )
-    empty()
-
-
-def schedulers(engine):
-    with engine.connect().execution_options(reading=True) as connection:
-        return connection.execute(sa.text("SELECT count(*) FROM routine_schedulers")).scalar()
 
 
 if __name__ == "__main__":
