@@ -21,6 +21,7 @@ from strategies import properties
 from celery_sqlalchemy_kit.clock import DATABASE, UTC
 from celery_sqlalchemy_kit.overlap import REASONS, released, settle
 from celery_sqlalchemy_kit.routines import UNFINISHED, Cause, Overlap, Run, State
+from celery_sqlalchemy_kit.store import unfinished as unfinished_runs
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.ledger import Begun, Ledger
 from celery_sqlalchemy_kit.tables import routines, runs
@@ -945,3 +946,9 @@ def test_several_schedulers_and_workers_at_once_never_overlap_and_account_for_al
         counted, wanted = accounted(routine, mine, periods[routine["name"]])
         assert wanted == counted
     assert any(run["state"] == "skipped" for run in told)
+
+
+def test_of_a_batch_without_policies_nothing_is_asked_nor_made_ready(monkeypatch):
+    monkeypatch.delattr(unfinished_runs, "_one_of")
+
+    assert {} == unfinished_runs.read(None, iter(()))
