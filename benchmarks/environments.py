@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def python_with(packages):
     if not packages:
         return sys.executable
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    home = CACHE / "celery-sqlalchemy-kit" / f"{'-'.join(packages)}-{version}"
+    name = re.sub(r"[^\w.-]+", "_", "-".join(packages))
+    home = CACHE / "celery-sqlalchemy-kit" / f"{name}-{version}"
     python, whole = home / "bin" / "python", home / "installed"
     if not whole.exists():
         print(f"installing {', '.join(packages)} into {home}")
@@ -46,9 +48,14 @@ def python_with(packages):
     return str(python)
 
 
-def versions(python, names):
-    """What of *names* is installed there, as one line."""
+def installed(python, names):
+    """The version of each of *names* that is installed there."""
     told = subprocess.run(
         [python, "-c", VERSIONS, *names], check=True, text=True, stdout=subprocess.PIPE
     )
-    return ", ".join(f"{name} {version}" for name, version in json.loads(told.stdout).items())
+    return json.loads(told.stdout)
+
+
+def versions(python, names):
+    """What of *names* is installed there, as one line."""
+    return ", ".join(f"{name} {version}" for name, version in installed(python, names).items())

