@@ -14,8 +14,6 @@ BROKER_SECONDS = 2.0
 
 _PATIENCE: dict[str, dict[str, Any]] = {
     "redis": {"socket_timeout": BROKER_SECONDS, "socket_connect_timeout": BROKER_SECONDS},
-    # Without its word, what was written into a dead connection would count as published.
-    "py-amqp": {"confirm_publish": True},
 }
 
 
@@ -38,6 +36,13 @@ def connect(connection: Any) -> None:
     end = getattr(connection.connection, "sock", None)  # py-amqp's, which waits for ever
     if end is not None and end.gettimeout() is None:
         end.settimeout(BROKER_SECONDS)
+
+
+def is_to_confirm(connection: Any) -> bool:
+    """Whether the broker is to be asked for its word, and nobody has said otherwise: without it,
+    what was written into a dead connection would count as published."""
+    unsaid = connection.transport_options.get("confirm_publish") is None
+    return unsaid and connection.transport.driver_name == "py-amqp"
 
 
 def hung_up(connection: Any) -> bool:

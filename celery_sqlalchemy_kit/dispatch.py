@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from amqp.exceptions import MessageNacked
 from celery import Celery, signals
 
 try:
@@ -25,6 +26,7 @@ except ImportError:  # before kombu 5.7, which knows no batches
 
 from . import broker, messages, texts
 from .clock import Clock
+from .confirms import Confirms
 from .messages import RunEntry
 from .outage import Outage
 from .routines import Run
@@ -67,6 +69,9 @@ class Publisher:
         self._connection: Any = None
         self._producer: Any = None
         self._templates: Templates | None = None
+        self._confirms: Confirms | None = None
+        #: So many messages are to be waited for each.
+        self._one_by_one = 0
         self._outage = Outage("the broker", clock, self._reaches, halts="claimed")
         self._sent: list[UUID] = []
         self._faults: list[tuple[Run, str]] = []
@@ -100,7 +105,7 @@ class Publisher:
             for start in range(0, len(claimed), GATHERED):
                 if self._outage.lasts or not self.ready():
                     break
-                self._publish_some(claimed[start : start + GATHERED], sent)
+                self._publish_group(claimed[start : start + GATHERED], sent)
         except _Stale:
             logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
         return self._faults
@@ -143,13 +148,49 @@ class Publisher:
             return claimed
         for start in range(0, len(firsts), GATHERED):
             if not self._outage.lasts:
-                self._publish_some(firsts[start : start + GATHERED], sent)
+                self._publish_group(firsts[start : start + GATHERED], sent)
         tried = set(map(id, firsts))
         return [held for held in claimed if id(held) not in tried]
 
     def _is_stale(self) -> bool:
         """Asked as late as possible: the process may have been stopped at any instruction."""
         return self._clock.monotonic() - self._since > self._patience
+
+    def _publish_group(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
+        alone, self._one_by_one = self._one_by_one > 0, max(0, self._one_by_one - len(claimed))
+        told = signals.after_task_publish.receivers  # of each message, once it is published
+        if self._confirms is None or told or alone:
+            self._publish_some(claimed, sent)
+        else:
+            self._publish_confirmed(self._confirms, claimed, sent)
+
+    def _publish_confirmed(
+        self, confirms: Confirms, claimed: Sequence[Claimed], sent: list[UUID]
+    ) -> None:
+        """Publish a few runs to RabbitMQ; those that it has confirmed by the end count."""
+        numbered: dict[int, Run] = {}
+        self._sent = []
+        try:
+            with confirms.gathered():
+                for held in claimed:
+                    if self._outage.lasts or self._is_stale():
+                        break
+                    before = len(self._sent)
+                    self._apply(held)
+                    if len(self._sent) > before:
+                        numbered[confirms.last] = held.run
+        except self._connection_errors() as error:
+            self._lose(error)
+        finally:
+            if confirms.is_broken:  # by which of them, the next ones have to tell
+                self._one_by_one = PUSHED
+            for number, run in numbered.items():
+                if number in confirms.refused:
+                    self._note(run, MessageNacked("the broker did not take it"))
+                elif number not in confirms.unconfirmed:
+                    sent.append(run.id)
+        if self._is_stale():
+            raise _Stale
 
     def _publish_some(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""
@@ -228,15 +269,17 @@ class Publisher:
     def _connect(self) -> bool:
         self.close()
         connection = broker.connection_of(self._app)
+        make = self._producer_class or self._app.amqp.Producer
         try:
             broker.connect(connection)
+            producer = make(connection, auto_declare=False)
+            if broker.is_to_confirm(connection):
+                self._confirms = Confirms(producer.channel)
         except broker.errors(connection) as error:
             self._lose(error)
             connection.collect()
             return False
-        make = self._producer_class or self._app.amqp.Producer
-        self._connection = connection
-        self._producer = make(connection, auto_declare=False)
+        self._connection, self._producer = connection, producer
         self._templates = Templates(self._app, self._apply_entry, self._producer)
         self._outage.ends()
         return True
@@ -258,6 +301,6 @@ class Publisher:
     def close(self) -> None:
         """Drop the connection; says nothing to the broker that could block."""
         connection, self._connection = self._connection, None
-        self._producer = self._templates = None
+        self._producer = self._templates = self._confirms = None
         if connection is not None:
             connection.collect()
