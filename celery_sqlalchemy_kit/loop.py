@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
 #: Seconds until rows that somebody else holds are looked at again: doubles from the first.
 HELD_SECONDS = (0.05, 1.0)
+#: Seconds of rest before which it is told what was published; else the next claim tells.
+CONFIRM_SECONDS = 0.1
 #: Seconds between looks at the table, and between tries to rescue, while there is work.
 LOOK_SECONDS = 1.0
 
@@ -76,6 +79,7 @@ class Loop:
         self._streak: Streak | None = None
         self._held_seconds = 0.0
         self._looked_at = clock.monotonic()
+        self._due_at = math.inf
         self._rescue_at = clock.monotonic()
 
     @property
@@ -127,20 +131,29 @@ class Loop:
             return self._rescue()
         if view is not None and view.to_release and self._release():
             return self._claim(None)
-        if view is None or view.to_claim or self._pipeline.under_way or self.published:
+        if view is None or view.to_claim or self._pipeline.under_way:
             return self._claim(view)
         self._streak = None
         self._told.note(timedelta(0))
-        return self._seconds_until_next(view)
+        seconds = self._seconds_until_next(view)
+        if seconds > CONFIRM_SECONDS:
+            self._pipeline.confirm()
+        return seconds
 
     def _look(self) -> View | None:
-        """None while there is more to claim; but once a second in any case."""
+        """None while there is more to claim, and when something comes due that was seen before;
+        but once a second in any case."""
         now = self._clock.monotonic()
         more = self._streak is not None and (self._streak.more or self._pipeline.under_way)
-        if more and now - self._looked_at < LOOK_SECONDS:
+        if (more or now >= self._due_at) and now - self._looked_at < LOOK_SECONDS:
+            self._due_at = math.inf
             return None
         self._looked_at = now
-        return self._store.look()
+        view = self._store.look()
+        self._due_at = math.inf
+        if view.next_run_at is not None:
+            self._due_at = now + (view.next_run_at - view.now).total_seconds()
+        return view
 
     def _claim(self, view: View | None) -> float:
         began = self._clock.monotonic()
