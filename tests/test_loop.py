@@ -806,3 +806,37 @@ def test_a_run_that_cannot_be_read_is_missed_and_holds_up_no_other(beat, clock):
     ((state, reason),) = ledger(good, "state", "reason", routine_name="bad")
     assert "missed" == state
     assert "unreadable: 'whatever'" in reason
+
+
+def test_what_was_seen_to_come_due_soon_is_claimed_without_another_look(beat, clock, monkeypatch):
+    poll = beat(every(0.5))
+    asked = []
+    for verb in ("look", "claim", "confirm"):
+        ask = getattr(poll.store, verb)
+        monkeypatch.setattr(
+            poll.store,
+            verb,
+            lambda *a, _ask=ask, _verb=verb, **k: (asked.append(_verb), _ask(*a, **k))[1],
+        )
+    poll.run()
+    clock.advance(0.5)
+    asked.clear()
+    assert 0 == poll.loop.turn()
+    assert ["claim"] == asked
+    assert 0.5 == pytest.approx(poll.loop.turn())
+    assert ["claim", "look", "confirm"] == asked
+    assert 1 == len(poll.publisher.sent)
+
+
+def test_what_was_published_is_confirmed_by_the_next_claim_if_that_comes_soon(beat, clock):
+    poll = beat(every(0.05))
+    poll.run()
+    clock.advance(0.05)
+    poll.run()
+    assert (["claimed"], 1) == (ledger(poll, "state"), len(poll.loop.published))
+    clock.advance(0.05)
+    poll.run()
+    assert (["sent", "claimed"], 1) == (ledger(poll, "state"), len(poll.loop.published))
+    sql(poll, "UPDATE routines SET active = false")
+    poll.run()
+    assert (["sent", "sent"], []) == (ledger(poll, "state"), poll.loop.published)
