@@ -6,13 +6,23 @@ published first. What the broker has not confirmed by the end of it does not cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from amqp.exceptions import ChannelError, MessageNacked, RecoverableConnectionError
 
 from .broker import BROKER_SECONDS
+
+
+class _Written:
+    """In place of py-amqp's transport, as far as its writer of frames goes."""
+
+    def __init__(self) -> None:
+        self.octets: list[bytes] = []
+
+    def write(self, octets: bytes) -> None:
+        self.octets.append(bytes(octets))
 
 
 class Confirms:
@@ -35,6 +45,7 @@ class Confirms:
         self.unconfirmed: set[int] = set()
         #: What the broker did not take, since a group was begun.
         self.refused: set[int] = set()
+        self._ready: list[bytes] = []
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -47,14 +58,34 @@ class Confirms:
             RecoverableConnectionError: it has ended the channel, or the connection.
             OSError: it has said nothing for `BROKER_SECONDS`.
         """
-        self._gathers, self.refused = True, set()
+        self._gathers, self.refused, self._ready = True, set(), []
         try:
             yield
             self._wait()
         finally:
             self._gathers = False
 
+    def write(self, octets: bytes) -> None:
+        """Publish a message that is ready as it is written; within `gathered`."""
+        self.last += 1
+        self.unconfirmed.add(self.last)
+        self._ready.append(octets)
+
+    def captured(self, publish: Callable[[], None]) -> bytes:
+        """What *publish* would write, which it does not."""
+        connection, written = self._channel.connection, _Written()
+        writer = connection.frame_writer
+        connection.frame_writer = connection.frame_writer_cls(connection, written)
+        self._channel.basic_publish = self._send
+        try:
+            publish()
+        finally:
+            connection.frame_writer = writer
+            self._channel.basic_publish = self._publish
+        return b"".join(written.octets)
+
     def _publish(self, *args: Any, **kwargs: Any) -> Any:
+        self._flush()
         self.last += 1
         number = self.last
         # Before it is written: the answer may be read while the next one is.
@@ -73,13 +104,28 @@ class Confirms:
                 raise MessageNacked
         return result
 
+    def _flush(self) -> None:
+        """Write what is ready, unless there is word that the broker would not have it."""
+        ready, self._ready = self._ready, []
+        if ready:
+            with suppress(TimeoutError):
+                self._listen(0)
+            self._connection().transport.write(b"".join(ready))
+
     def _wait(self) -> None:
+        self._flush()
         while self.unconfirmed:
-            connection = self._channel.connection
-            if connection is None:
-                raise RecoverableConnectionError("the broker has ended the connection")
-            with self._of_the_group():
-                connection.drain_events(timeout=BROKER_SECONDS)
+            self._listen(BROKER_SECONDS)
+
+    def _listen(self, seconds: float) -> None:
+        with self._of_the_group():
+            self._connection().drain_events(timeout=seconds)
+
+    def _connection(self) -> Any:
+        connection = self._channel.connection
+        if connection is None or not self._channel.is_open:
+            raise RecoverableConnectionError("the broker has ended the connection")
+        return connection
 
     @contextmanager
     def _of_the_group(self) -> Iterator[None]:

@@ -175,9 +175,7 @@ class Publisher:
                 for held in claimed:
                     if self._outage.lasts or self._is_stale():
                         break
-                    before = len(self._sent)
-                    self._apply(held)
-                    if len(self._sent) > before:
+                    if self._publishes(confirms, held):
                         numbered[confirms.last] = held.run
         except self._connection_errors() as error:
             self._lose(error)
@@ -191,6 +189,16 @@ class Publisher:
                     sent.append(run.id)
         if self._is_stale():
             raise _Stale
+
+    def _publishes(self, confirms: Confirms, held: Claimed) -> bool:
+        """Whether the message is on its way."""
+        octets = self._templates and self._templates.framed(held, confirms.captured)
+        if octets:
+            confirms.write(octets)
+            return True
+        before = len(self._sent)
+        self._apply(held)
+        return len(self._sent) > before
 
     def _publish_some(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""

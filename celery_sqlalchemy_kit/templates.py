@@ -13,42 +13,33 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from functools import lru_cache
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from celery import Celery, signals
-from celery.utils.saferepr import saferepr
-from kombu import serialization
 
 from . import hooks, messages
+from .contents import LONGEST_KEPT, NOTHING, Content, Contents, said
 from .examples import Example, copied, observed, route_of
+from .frames import Frames
+from .frames import taken_apart as frames_of
 from .routines import HEADER, Run
 from .storage.values import Again, Claimed
-from .texts import REDIS, Filled, Text, in_json, tag, taken_apart
+from .texts import REDIS, Filled, Text, tag, taken_apart
 
-#: Templates, and contents, that are kept; beyond that many, all are made anew.
+#: Templates that are kept; beyond that many, all are made anew.
 MOST_KEPT = 1000
-#: Characters of arguments of which the content is kept.
-LONGEST_KEPT = 10_000
 #: The logger, and the line, by which beat tells of each message.
 _beat = logging.getLogger("celery.beat")
 _SENDING = "Scheduler: Sending due task %s (%s)"
-_serialized: Callable[..., tuple[str, str, Any]] = serialization.dumps
 _encode = json.JSONEncoder().encode
 #: What makes messages alike: task and options; and the route, where it has to be asked for.
 _Shape = tuple[str, str]
 _Key = tuple[_Shape, "tuple[Any, ...] | None"]
-_NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-class _Content(NamedTuple):
-    """The arguments of a run, as they are shown in its headers, and as they stand in a text."""
-
-    argsrepr: str
-    kwargsrepr: str
-    texts: Mapping[str, str]
 
 
 class _Kept(NamedTuple):
@@ -57,6 +48,8 @@ class _Kept(NamedTuple):
     #: What Celery would compare the arguments with; None: it would not.
     signature: Callable[..., Any] | None
     text: Text | None
+    #: Of each content, and lengths of what is filled in; None: it was seen once.
+    frames: dict[tuple[Any, ...], Frames | None]
 
 
 class Templates:
@@ -69,8 +62,8 @@ class Templates:
         self._kept: dict[_Key, _Kept] = {}
         #: What the router is asked about, by shape, where it is to be asked for every message.
         self._asked: dict[_Shape, Mapping[str, Any]] = {}
-        self._contents: dict[str, _Content] = {}
-        self._usable = self._routed = self._gathers = self._pushes = False
+        self._contents = Contents(app)
+        self._usable = self._routed = self._gathers = self._pushes = self._quiet = False
 
     def look(self) -> bool:
         """Whether there can be any, now: others may begin to have a hand in it at any time."""
@@ -83,7 +76,8 @@ class Templates:
         self._usable = plain and gathers is not None
         self._routed = not hooks.is_routed_by_name(self._app)
         self._gathers = bool(gathers) and type(self._producer.channel).__module__ == REDIS
-        self._pushes = self._gathers and hooks.nobody_listens()
+        self._quiet = hooks.nobody_listens()
+        self._pushes = self._gathers and self._quiet
         return self._usable
 
     def firsts(self, claimed: Sequence[Claimed]) -> list[Claimed]:
@@ -114,6 +108,55 @@ class Templates:
         values = {"id": str(run.id), "tag": tag(), **content.texts}
         values |= _instants(held, kept.times)
         return Filled(kept.text.key, kept.text.filled(values))
+
+    def framed(
+        self, held: Claimed, captured: Callable[[Callable[[], None]], bytes]
+    ) -> bytes | None:
+        """The message of a run as it is written to an AMQP broker; None: it has to be sent
+        otherwise. *captured*: what a call would write.
+
+        Made when a message of the kind, with the same arguments, comes for the second time.
+        """
+        kept = self._find(held) if self._usable and self._quiet else None
+        if kept is None:
+            return None
+        run = held.run
+        own = {"id": str(run.id), **_instants(held, kept.times)}
+        given = said(run)
+        alike = (given, *map(len, own.values()))
+        if alike not in kept.frames:
+            if len(kept.frames) >= MOST_KEPT:
+                kept.frames.clear()
+            if len(given) <= LONGEST_KEPT:
+                kept.frames[alike] = None
+            return None
+        frames = kept.frames[alike] or self._frames(kept, held, captured)
+        if frames is None:
+            return None
+        kept.frames[alike] = frames
+        _beat.info(_SENDING, run.routine_name, run.task)
+        return frames.filled(own)
+
+    def _frames(
+        self, kept: _Kept, held: Claimed, captured: Callable[[Callable[[], None]], bytes]
+    ) -> Frames | None:
+        """Those of a run; none, if with another's id and instants they are not that one's."""
+        other = Claimed(
+            replace(held.run, id=uuid4()), held.claimed_at - timedelta(days=1), held.routine
+        )
+        try:
+            content = self._content_for(kept, held.run)
+            one, two = (
+                captured(partial(self._publish, kept.example, each, content, kept.times, None))
+                for each in (held, other)
+            )
+        except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
+            return None
+        own, others = (
+            {"id": str(each.run.id), **_instants(each, kept.times)} for each in (held, other)
+        )
+        frames = frames_of(one, own)
+        return frames if frames.filled(others) == two else None
 
     def send(self, held: Claimed) -> bool:
         """Publish the message of a run, and tell those who listen; false: Celery has to be asked.
@@ -178,14 +221,15 @@ class Templates:
                 return
         typed = task is not None and task.typing
         text = self._text(example, held, times)
-        kept = _Kept(example, times, getattr(task, "__header__", None) if typed else None, text)
+        signature = getattr(task, "__header__", None) if typed else None
+        kept = _Kept(example, times, signature, text, {})
         self._kept[shape, example.route if self._routed else None] = kept
 
     def _fits(self, example: Example, held: Claimed, times: Mapping[str, Any]) -> bool:
         """Whether the message of the run that the example is of can be made of it again."""
         content = self._content(held.run)
         again = example.of(_headers(held, content, times))
-        return example.embed == _NOTHING and _encode(again) == _encode(
+        return example.embed == NOTHING and _encode(again) == _encode(
             (example.headers, example.properties)
         )
 
@@ -193,14 +237,14 @@ class Templates:
         self,
         example: Example,
         held: Claimed,
-        content: _Content,
+        content: Content,
         times: Mapping[str, Any],
         told: ModuleType | None,
     ) -> None:
         """As ``send_task_message`` does; *told*: the signals by which others hear of it."""
         headers, properties = example.of(_headers(held, content, times))
         args, kwargs = copied(list(held.run.args)) or (), copied(held.run.kwargs)
-        body = (args, kwargs, dict(_NOTHING))
+        body = (args, kwargs, dict(NOTHING))
         where = {"exchange": example.exchange, "routing_key": example.routing_key}
         said: dict[str, Any] = {**where, "declare": list(example.declare), "headers": headers}
         said["retry_policy"] = copied(example.retry_policy)
@@ -235,41 +279,20 @@ class Templates:
         priority = channel._get_message_priority(message, reverse=False)  # noqa: SLF001
         return taken_apart(channel._q_for_pri(queue, priority), message, values)  # noqa: SLF001
 
-    def _content_for(self, kept: _Kept, run: Run) -> _Content:
+    def _content_for(self, kept: _Kept, run: Run) -> Content:
         if kept.signature is not None:
             kept.signature(*run.args, **run.kwargs)
         return self._content(run)
 
-    def _content(self, run: Run) -> _Content:
-        """The arguments of a run in its message."""
-        given = _encode((run.args, run.kwargs))
-        content = self._contents.get(given)
-        if content is None:
-            content = self._shown(list(run.args) or (), dict(run.kwargs))
-            if len(self._contents) >= MOST_KEPT:
-                self._contents.clear()
-            if len(given) <= LONGEST_KEPT:
-                self._contents[given] = content
-        return content
-
-    def _shown(self, args: Sequence[Any], kwargs: dict[str, Any]) -> _Content:
-        amqp, levels = self._app.amqp, self._app.conf.task_repr_maxlevels
-        argsrepr = saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels)
-        kwargsrepr = saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels)
-        channel, texts = self._producer.channel, dict[str, str]()
-        if self._gathers:
-            _, _, body = _serialized((args, kwargs, _NOTHING), serializer="json")
-            encoded, _ = channel.encode_body(body, channel.body_encoding)
-            shown = {"body": encoded, "args": argsrepr, "kwargs": kwargsrepr}
-            texts = {name: in_json(text) for name, text in shown.items()}
-        return _Content(argsrepr, kwargsrepr, texts)
+    def _content(self, run: Run) -> Content:
+        return self._contents.of(run, self._producer.channel if self._gathers else None)
 
 
 def _shape(run: Run) -> _Shape:
     return run.task, _encode(run.options) if run.options else ""
 
 
-def _headers(held: Claimed, content: _Content, times: Mapping[str, Any]) -> dict[str, str]:
+def _headers(held: Claimed, content: Content, times: Mapping[str, Any]) -> dict[str, str]:
     """The headers that are a run's own."""
     run_id = str(held.run.id)
     shown = {"argsrepr": content.argsrepr, "kwargsrepr": content.kwargsrepr}

@@ -11,24 +11,39 @@ import pytest
 from amqp.exceptions import MessageNacked
 from celery import Celery, signals
 from celery.beat import Scheduler
-from kombu import Connection, Queue
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu import Connection, Producer, Queue
 from proxy import Proxy, address_of
+from strategies import properties
 
 from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import GATHERED, Publisher
+from celery_sqlalchemy_kit.frames import taken_apart
 from celery_sqlalchemy_kit.routines import Cause, Routine, Run
 from celery_sqlalchemy_kit.storage.values import Claimed
 
+#: Before kombu 5.7 every message goes Celery's long way.
+HAS_TEMPLATES = hasattr(Producer, "batch")
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
 class Beat(Scheduler):
-    def __init__(self, app):
+    """*long*: every message goes Celery's long way."""
+
+    def __init__(self, app, *, long=False):
         super().__init__(app, lazy=True)
-        clock = SettableClock(NOON)
+        apply_entry = self.apply_entry
+
+        def wrapped(*args, **kwargs):
+            apply_entry(*args, **kwargs)
+
         self.publisher = Publisher(
-            app, lambda *a, **k: self.apply_entry(*a, **k), clock, patience=timedelta(seconds=5)
+            app,
+            wrapped if long else apply_entry,
+            SettableClock(NOON),
+            patience=timedelta(seconds=5),
         )
 
     def apply_async(self, entry, producer=None, **_):
@@ -69,27 +84,31 @@ def beat(queue):
         each.app.close()
 
 
-def held(number, **options):
-    runs = (
-        Run(uuid4(), uuid4(), "r", "add", NOON, Cause.SCHEDULE, options=options)
-        for _ in range(number)
-    )
-    return [
-        Claimed(run, NOON, Routine(run.routine_id, "r", "add", schedules.parse(15))) for run in runs
-    ]
+def held(number, at=NOON, args=(), kwargs=None, **options):
+    claims = []
+    for _ in range(number):
+        routine = Routine(uuid4(), "r", "add", schedules.parse(15))
+        said = {"args": args, "kwargs": kwargs or {}, "options": options}
+        run = Run(uuid4(), routine.id, "r", "add", NOON, Cause.SCHEDULE, **said)
+        claims.append(Claimed(run, at, routine))
+    return claims
 
 
 def ids(claimed):
     return [each.run.id for each in claimed]
 
 
-def received(url, queue):
+def messages(url, queue):
+    """What there is in the queue, message by message: properties, headers among them, and body."""
     found = []
     with Connection(url) as connection:
         while (message := connection.default_channel.basic_get(queue, no_ack=True)) is not None:
-            found.append(message.headers["id"])
-            json.loads(message.body)
+            found.append((message.properties, message.headers, message.body))
     return found
+
+
+def received(url, queue):
+    return [headers["id"] for _, headers, _ in messages(url, queue)]
 
 
 @contextmanager
@@ -172,3 +191,52 @@ def test_who_wants_no_confirms_gets_none(beat, rabbitmq_url):
     claims = held(3)
     assert [ids(claims), {}] == list(sending.publish(claims))
     assert sending.publisher._confirms is None
+
+
+LONG = ("x" * 300_000,)
+#: What messages may differ in; what all of them have is what makes them alike.
+CASES = {
+    "nothing": {},
+    "arguments": {"args": (1, "zwei", None, [True]), "kwargs": {"a": {"b": 1.5}}},
+    "signs": {"args": ('"quotes"\\ \n\x00 äöü \U0001f600',), "kwargs": {"</a>": 1}},
+    "much": {"args": ("x" * 5000,)},
+    "more than is kept": {"args": LONG},
+    "priority": {"priority": 7},
+    "expires": {"expires": 90.5},
+    "countdown": {"countdown": 30},
+    "headers": {"headers": {"tenant": "a", "list": [1]}},
+    "transient": {"delivery_mode": 1},
+    "compressed": {"compression": "gzip"},
+    "another serializer": {"serializer": "yaml"},
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_message_that_is_written_at_once_is_that_of_celery(beat, queue, rabbitmq_url, case):
+    instants = [NOON + timedelta(milliseconds=n) for n in (0, 7, 7, 8, 8, 8, 9000)]
+    claims = [each for at in instants for each in held(2, at, **case)]
+    sending = beat(rabbitmq_url)
+    long = Beat(sending.app, long=True)
+    assert [ids(claims), {}] == list(long.publish(claims))
+    long.publisher.close()
+    theirs = messages(rabbitmq_url, queue)
+
+    assert sending.publisher.ready()
+    confirms, written = sending.publisher._confirms, []
+    write = confirms.write
+    confirms.write = lambda octets: (written.append(octets), write(octets))
+    assert [ids(claims), {}] == list(sending.publish(claims))
+    assert theirs == messages(rabbitmq_url, queue)
+    keeps = HAS_TEMPLATES and case.get("args") != LONG
+    assert keeps * (len(claims) - 3) == len(written)
+
+
+@properties
+@given(st.dictionaries(st.text(), st.integers() | st.text(), max_size=3))
+def test_whatever_stands_in_a_message_what_is_filled_in_is_found(others):
+    values = {"id": str(uuid4()), "expires": "2026-12-01T12:01:00+00:00"}
+    octets = json.dumps([others, values, others, values["id"]]).encode()
+    frames = taken_apart(octets, values)
+    assert octets == frames.filled(values)
+    other = {"id": str(uuid4()), "expires": "2027-12-01T12:01:00+00:00"}
+    assert json.dumps([others, other, others, other["id"]]).encode() == frames.filled(other)
