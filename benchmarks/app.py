@@ -6,9 +6,9 @@ import os
 
 from celery import Celery, signals
 
+from benchmarks import QUEUE
 from celery_sqlalchemy_kit import SyncTask
 
-QUEUE = "benchmark"
 #: What is between the kit and the broker: nothing, a listener or a router. Told to beat as well.
 BETWEEN = "BENCHMARK_BETWEEN"
 

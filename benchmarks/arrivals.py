@@ -11,7 +11,7 @@ from uuid import UUID
 import redis
 import sqlalchemy as sa
 
-from benchmarks.app import QUEUE
+from benchmarks import QUEUE
 from benchmarks.percentiles import lateness
 from benchmarks.rows import number as count
 from celery_sqlalchemy_kit.tables import runs

@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from kombu import Connection
+from kombu import Connection, Exchange
+from kombu import Queue as Declared
 
-from benchmarks.app import QUEUE, app
+from benchmarks import QUEUE
 from benchmarks.processes import running
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +55,8 @@ class Queue:
 
     def __init__(self, broker):
         self._connection = Connection(broker)
-        self._queue = app.amqp.queues[QUEUE](self._connection.default_channel)
+        declared = Declared(QUEUE, Exchange(QUEUE), routing_key=QUEUE)  # as Celery does
+        self._queue = declared(self._connection.default_channel)
         self._queue.declare()
 
     def waiting(self):

@@ -6,13 +6,19 @@ published first. What the broker has not confirmed by the end of it does not cou
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from amqp.exceptions import ChannelError, MessageNacked, RecoverableConnectionError
+from amqp import spec
+from amqp.exceptions import AMQPError, ChannelError, MessageNacked, RecoverableConnectionError
 
 from .broker import BROKER_SECONDS
+from .routines import Run
+
+#: Seconds that a stop waits for the broker's word of what was published.
+STOP_SECONDS = 0.3
 
 
 class _Written:
@@ -28,7 +34,7 @@ class _Written:
 class Confirms:
     """Those of one channel of py-amqp, to whose messages the broker gives numbers from 1 on.
 
-    Outside of `gathered` each message is waited for, as by py-amqp itself.
+    Outside of `gathered` each message is waited for.
     """
 
     def __init__(self, channel: Any) -> None:
@@ -37,46 +43,73 @@ class Confirms:
         channel.events["basic_nack"].add(self._refuse)
         self._channel = channel
         self._send, channel.basic_publish = channel.basic_publish, self._publish
-        self._gathers = False
-        #: Whether the broker has ended the channel for a message that was one of a group.
+        self._open, channel.open = channel.open, self._reopen
+        self._is_stale: Callable[[], bool] | None = None
+        #: Whether the broker has ended the channel, for one of its messages or declarations.
+        #: py-amqp opens it again at once, and confirms nothing from then on: connect anew.
         self.is_broken = False
-        #: The number of the message that was published last.
-        self.last = 0
-        self.unconfirmed: set[int] = set()
-        #: What the broker did not take, since a group was begun.
-        self.refused: set[int] = set()
-        self._ready: list[bytes] = []
+        self._last = 0
+        self._unconfirmed: set[int] = set()
+        self._refused: set[int] = set()
+        self._numbered: dict[int, Run] = {}
+        self._ready: list[tuple[bytes, Run]] = []
+        self._run: Run | None = None
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Publish within without waiting; at the end, wait for all of it.
-
-        Within and at the end, for a message that makes the broker end the channel, as it does not
-        say which that is:
+    def gathered(self, is_stale: Callable[[], bool]) -> Iterator[None]:
+        """`write` within; what has been is waited for at the end, or before anything else is
+        published. *is_stale*: asked as late as possible, whether it is too late to.
 
         Raises:
-            RecoverableConnectionError: it has ended the channel, or the connection.
+            RecoverableConnectionError: the broker has ended the connection, or the channel for the
+                sake of one message, and does not say which.
             OSError: it has said nothing for `BROKER_SECONDS`.
         """
-        self._gathers, self.refused, self._ready = True, set(), []
+        self._is_stale, self._refused, self._numbered, self._ready = is_stale, set(), {}, []
         try:
             yield
-            self._wait()
+            self.settle()
+        except (SystemExit, KeyboardInterrupt):
+            self._hear_out()
+            raise
         finally:
-            self._gathers = False
+            self._is_stale = None
 
-    def write(self, octets: bytes) -> None:
-        """Publish a message that is ready as it is written; within `gathered`."""
-        self.last += 1
-        self.unconfirmed.add(self.last)
-        self._ready.append(octets)
+    def write(self, octets: bytes, run: Run) -> None:
+        """Publish the message of a run, ready as it is written, before the group is left."""
+        self._ready.append((octets, run))
+
+    @contextmanager
+    def unconfirmed(self, run: Run) -> Iterator[None]:
+        """The message of a run that is published within is waited for with the group."""
+        self._run = run
+        try:
+            yield
+        finally:
+            self._run = None
+
+    def settle(self) -> None:
+        """Publish what is ready, and wait until the broker has said of all whether it has it."""
+        self._flush()
+        self._wait()
+
+    @property
+    def taken(self) -> list[Run]:
+        """Of those that were written in the group, what the broker has confirmed."""
+        unsure = self._refused | self._unconfirmed
+        return [run for number, run in self._numbered.items() if number not in unsure]
+
+    @property
+    def refused(self) -> list[Run]:
+        """What it has refused, as a queue may that is full."""
+        return [run for number, run in self._numbered.items() if number in self._refused]
 
     def captured(self, publish: Callable[[], None]) -> bytes:
-        """What *publish* would write, which it does not."""
+        """What *publish* would write, which it does not; nor does it listen to the broker."""
         connection, written = self._channel.connection, _Written()
         writer = connection.frame_writer
         connection.frame_writer = connection.frame_writer_cls(connection, written)
-        self._channel.basic_publish = self._send
+        self._channel.basic_publish = self._frame
         try:
             publish()
         finally:
@@ -84,71 +117,99 @@ class Confirms:
             self._channel.basic_publish = self._publish
         return b"".join(written.octets)
 
+    def _frame(
+        self,
+        message: Any,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,  # noqa: FBT001, FBT002  as py-amqp's
+        immediate: bool = False,  # noqa: FBT001, FBT002
+        **_: Any,
+    ) -> None:
+        told = (0, exchange, routing_key, mandatory, immediate)
+        self._channel.send_method(spec.Basic.Publish, "Bssbb", told, message)
+
     def _publish(self, *args: Any, **kwargs: Any) -> Any:
-        self._flush()
-        self.last += 1
-        number = self.last
-        # Before it is written: the answer may be read while the next one is.
-        self.unconfirmed.add(number)
+        """One message; it is waited for, unless it is one of the group."""
+        if self._run is None:
+            self.settle()
+        else:
+            self._flush()
+        number = self._expect()
         try:
-            with self._of_the_group():
-                result = self._send(*args, **kwargs)
+            result = self._send(*args, **kwargs)
         except Exception:
-            if self._channel.is_open:  # it could not be made: the broker does not count it
-                self.unconfirmed.discard(number)
-                self.last -= 1
+            if not self.is_broken:  # it could not be made: the broker does not count it
+                self._unconfirmed.discard(number)
+                self._last -= 1
             raise
-        if not self._gathers:
-            self._wait()
-            if number in self.refused:
-                raise MessageNacked
+        if self._run is not None:
+            self._numbered[number] = self._run
+            return result
+        self._wait()
+        if number in self._refused:
+            raise MessageNacked
         return result
 
+    def _expect(self) -> int:
+        """The number of the next message; before it is written, as the answer may be read while
+        others are."""
+        self._last += 1
+        self._unconfirmed.add(self._last)
+        return self._last
+
     def _flush(self) -> None:
-        """Write what is ready, unless there is word that the broker would not have it."""
         ready, self._ready = self._ready, []
-        if ready:
-            with suppress(TimeoutError):
-                self._listen(0)
-            self._connection().transport.write(b"".join(ready))
+        if not ready or (self._is_stale is not None and self._is_stale()):
+            return
+        with suppress(TimeoutError):
+            self._listen(0)  # it may have said that it is out of memory
+        transport = self._connection().transport
+        for _, run in ready:
+            self._numbered[self._expect()] = run
+        transport.write(b"".join(octets for octets, _ in ready))
 
     def _wait(self) -> None:
-        self._flush()
-        while self.unconfirmed:
+        while self._unconfirmed:
             self._listen(BROKER_SECONDS)
 
+    def _hear_out(self) -> None:
+        """For a moment; what is ready is not published any more."""
+        self._ready, until = [], time.monotonic() + STOP_SECONDS
+        with suppress(OSError, AMQPError):
+            while self._unconfirmed and (left := until - time.monotonic()) > 0:
+                self._listen(left)
+
     def _listen(self, seconds: float) -> None:
-        with self._of_the_group():
-            self._connection().drain_events(timeout=seconds)
-
-    def _connection(self) -> Any:
-        connection = self._channel.connection
-        if connection is None or not self._channel.is_open:
-            raise RecoverableConnectionError("the broker has ended the connection")
-        return connection
-
-    @contextmanager
-    def _of_the_group(self) -> Iterator[None]:
-        """What is wrong with any message of a group is no fault of the one at hand."""
         try:
-            yield
+            self._connection().drain_events(timeout=seconds)
         except ChannelError as error:
-            if not self._gathers:
+            if self._is_stale is None:
                 raise
-            self.is_broken = True
+            # No fault of the one at hand, whichever that is.
             raise RecoverableConnectionError(
                 f"the broker has ended the channel: {error}"
             ) from error
 
+    def _connection(self) -> Any:
+        connection = self._channel.connection
+        if connection is None or self.is_broken or not self._channel.is_open:
+            raise RecoverableConnectionError("the broker has ended the connection")
+        return connection
+
+    def _reopen(self) -> Any:
+        self.is_broken = True
+        return self._open()
+
     def _confirm(self, number: int, multiple: bool) -> None:  # noqa: FBT001  so it is called
-        self.unconfirmed -= self._meant(number, multiple=multiple)
+        self._unconfirmed -= self._meant(number, multiple=multiple)
 
     def _refuse(self, number: int, multiple: bool) -> None:  # noqa: FBT001
         meant = self._meant(number, multiple=multiple)
-        self.refused |= meant
-        self.unconfirmed -= meant
+        self._refused |= meant
+        self._unconfirmed -= meant
 
     def _meant(self, number: int, *, multiple: bool) -> set[int]:
         if multiple:
-            return {each for each in self.unconfirmed if each <= number}
+            return {each for each in self._unconfirmed if each <= number}
         return {number}

@@ -70,7 +70,7 @@ class Publisher:
         self._producer: Any = None
         self._templates: Templates | None = None
         self._confirms: Confirms | None = None
-        #: So many messages are to be waited for each.
+        #: Messages left to be published one by one, since the broker has ended a channel for one.
         self._one_by_one = 0
         self._outage = Outage("the broker", clock, self._reaches, halts="claimed")
         self._sent: list[UUID] = []
@@ -157,48 +157,57 @@ class Publisher:
         return self._clock.monotonic() - self._since > self._patience
 
     def _publish_group(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
-        alone, self._one_by_one = self._one_by_one > 0, max(0, self._one_by_one - len(claimed))
+        one_by_one = self._one_by_one > 0
+        self._one_by_one = max(0, self._one_by_one - len(claimed))
         told = signals.after_task_publish.receivers  # of each message, once it is published
-        if self._confirms is None or told or alone:
+        if self._confirms is None or told or one_by_one:
             self._publish_some(claimed, sent)
         else:
-            self._publish_confirmed(self._confirms, claimed, sent)
+            rest = self._publish_confirmed(self._confirms, claimed, sent)
+            if rest and not self._outage.lasts and self.ready():
+                self._publish_some(rest, sent)
 
     def _publish_confirmed(
         self, confirms: Confirms, claimed: Sequence[Claimed], sent: list[UUID]
-    ) -> None:
-        """Publish a few runs to RabbitMQ; those that it has confirmed by the end count."""
-        numbered: dict[int, Run] = {}
-        self._sent = []
+    ) -> list[Claimed]:
+        """Publish a few runs to RabbitMQ; those that it has confirmed by the end count.
+
+        Returns:
+            those behind one for which the broker has ended the channel.
+        """
+        rest = list(claimed)
         try:
-            with confirms.gathered():
-                for held in claimed:
-                    if self._outage.lasts or self._is_stale():
-                        break
-                    if self._publishes(confirms, held):
-                        numbered[confirms.last] = held.run
+            with confirms.gathered(self._is_stale):
+                while rest and not (self._outage.lasts or confirms.is_broken or self._is_stale()):
+                    self._publish_unconfirmed(confirms, rest.pop(0), sent)
         except self._connection_errors() as error:
             self._lose(error)
         finally:
-            if confirms.is_broken:  # by which of them, the next ones have to tell
+            sent += (run.id for run in confirms.taken)
+            for run in confirms.refused:
+                self._note(run, MessageNacked("the broker did not take it"))
+            if confirms.is_broken:  # for which of them, the next ones have to tell
                 self._one_by_one = PUSHED
-            for number, run in numbered.items():
-                if number in confirms.refused:
-                    self._note(run, MessageNacked("the broker did not take it"))
-                elif number not in confirms.unconfirmed:
-                    sent.append(run.id)
+                self.close()
         if self._is_stale():
             raise _Stale
+        return rest
 
-    def _publishes(self, confirms: Confirms, held: Claimed) -> bool:
-        """Whether the message is on its way."""
+    def _publish_unconfirmed(self, confirms: Confirms, held: Claimed, sent: list[UUID]) -> None:
+        """Publish a run, without waiting if there is a template; what is not may be declared first,
+        and faults are its own."""
         octets = self._templates and self._templates.framed(held, confirms.captured)
         if octets:
-            confirms.write(octets)
-            return True
-        before = len(self._sent)
+            confirms.write(octets, held.run)
+            return
+        self._sent = []
+        if self._templates is not None and self._templates.knows(held):
+            with confirms.unconfirmed(held.run):
+                self._apply(held)
+            return
+        confirms.settle()
         self._apply(held)
-        return len(self._sent) > before
+        sent += self._sent
 
     def _publish_some(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""
@@ -207,7 +216,7 @@ class Publisher:
         try:
             with gathered:
                 for held in claimed:
-                    if not self._outage.lasts:
+                    if not self._outage.lasts and self._is_connected():
                         self._apply(held)
                     if self._is_stale():
                         raise _Stale  # what is gathered is dropped with it
@@ -216,6 +225,10 @@ class Publisher:
         else:
             if self._gathers:
                 sent += self._sent
+
+    def _is_connected(self) -> bool:
+        """Also after RabbitMQ has ended the channel for the message before."""
+        return self._confirms is None or not self._confirms.is_broken or self._connect()
 
     def _gathered(self) -> AbstractContextManager[Any]:
         """Pushes to Redis are gathered by kombu, since 5.7.

@@ -117,12 +117,29 @@ class Templates:
 
         Made when a message of the kind, with the same arguments, comes for the second time.
         """
-        kept = self._find(held) if self._usable and self._quiet else None
-        if kept is None:
+        if not (self._usable and self._quiet):
             return None
-        run = held.run
-        own = {"id": str(run.id), **_instants(held, kept.times)}
-        given = said(run)
+        try:
+            kept = self._find(held)
+            if kept is None:
+                return None
+            own = {"id": str(held.run.id), **_instants(held, kept.times)}
+            frames = self._frames_of(kept, held, own, captured)
+        except Exception:  # noqa: BLE001  a router; Celery, which is asked now, will say what is wrong
+            return None
+        if frames is None:
+            return None
+        _beat.info(_SENDING, held.run.routine_name, held.run.task)
+        return frames.filled(own)
+
+    def _frames_of(
+        self,
+        kept: _Kept,
+        held: Claimed,
+        own: Mapping[str, str],
+        captured: Callable[[Callable[[], None]], bytes],
+    ) -> Frames | None:
+        given = said(held.run)
         alike = (given, *map(len, own.values()))
         if alike not in kept.frames:
             if len(kept.frames) >= MOST_KEPT:
@@ -130,12 +147,9 @@ class Templates:
             if len(given) <= LONGEST_KEPT:
                 kept.frames[alike] = None
             return None
-        frames = kept.frames[alike] or self._frames(kept, held, captured)
-        if frames is None:
-            return None
-        kept.frames[alike] = frames
-        _beat.info(_SENDING, run.routine_name, run.task)
-        return frames.filled(own)
+        if kept.frames[alike] is None:
+            kept.frames[alike] = self._frames(kept, held, captured)
+        return kept.frames[alike]
 
     def _frames(
         self, kept: _Kept, held: Claimed, captured: Callable[[Callable[[], None]], bytes]
@@ -144,19 +158,23 @@ class Templates:
         other = Claimed(
             replace(held.run, id=uuid4()), held.claimed_at - timedelta(days=1), held.routine
         )
-        try:
-            content = self._content_for(kept, held.run)
-            one, two = (
-                captured(partial(self._publish, kept.example, each, content, kept.times, None))
-                for each in (held, other)
-            )
-        except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
-            return None
+        content = self._content_for(kept, held.run)
+        one, two = (
+            captured(partial(self._publish, kept.example, each, content, kept.times, None))
+            for each in (held, other)
+        )
         own, others = (
             {"id": str(each.run.id), **_instants(each, kept.times)} for each in (held, other)
         )
         frames = frames_of(one, own)
         return frames if frames.filled(others) == two else None
+
+    def knows(self, held: Claimed) -> bool:
+        """Whether `send` does without Celery."""
+        try:
+            return self._usable and self._find(held) is not None
+        except Exception:  # noqa: BLE001  a router's, which Celery will meet as well
+            return False
 
     def send(self, held: Claimed) -> bool:
         """Publish the message of a run, and tell those who listen; false: Celery has to be asked.

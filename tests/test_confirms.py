@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -119,8 +119,10 @@ def listening(signal):
         heard.append(headers["id"])
 
     signal.connect(hear, weak=False)
-    yield heard
-    signal.disconnect(hear)
+    try:
+        yield heard
+    finally:
+        signal.disconnect(hear)
 
 
 @contextmanager
@@ -129,7 +131,8 @@ def waits(publisher):
     confirms, seen = publisher._confirms, []
 
     def wait():
-        seen.append(len(confirms.unconfirmed))
+        if confirms._unconfirmed:
+            seen.append(len(confirms._unconfirmed))
         type(confirms)._wait(confirms)
 
     confirms._wait = wait
@@ -146,7 +149,8 @@ def test_a_group_is_published_and_then_waited_for(beat, queue, rabbitmq_url, lis
         sent, faults = sending.publish(claims)
     assert [ids(claims), {}] == [sent, faults]
     assert list(map(str, sent)) == received(rabbitmq_url, queue) == heard
-    assert len(seen) == (len(claims) if listens else 3)
+    # The first of its kind by itself, and then the rest of three groups.
+    assert len(seen) == (4 if HAS_TEMPLATES and not listens else len(claims))
 
 
 def test_what_the_broker_does_not_take_is_at_fault_and_the_rest_is_sent(beat, queue, rabbitmq_url):
@@ -170,7 +174,74 @@ def test_a_message_that_ends_the_channel_is_at_fault_alone(beat, queue, rabbitmq
         assert sending.publisher._connect()  # as once the broker answers
     assert not left
     assert {bad.run.id: "NotFound"} == faults
-    assert set(map(str, good)) == set(received(rabbitmq_url, queue))
+    assert sorted(map(str, good)) == sorted(received(rabbitmq_url, queue))
+
+
+def test_a_queue_that_cannot_be_declared_is_the_fault_of_its_runs_alone(beat, queue, rabbitmq_url):
+    sending = beat(rabbitmq_url)
+    other = f"{queue}-other"
+    with Connection(rabbitmq_url) as connection:
+        Queue(other, queue_arguments={"x-max-length": 9})(connection.default_channel).declare()
+    sending.app.conf.task_create_missing_queues = True
+    sending.app.amqp.queues.add(Queue(other, routing_key=other))
+    bad = held(2, queue=other)
+    claims = [*held(30), bad[0], *held(30), bad[1], *held(30)]
+    sent, faults = sending.publish(claims)
+    for _ in range(3):
+        left = [each for each in claims if each.run.id not in sent and each.run.id not in faults]
+        more, found = sending.publish(left)
+        sent, faults = sent + more, faults | found
+    assert dict.fromkeys(ids(bad), "PreconditionFailed") == faults
+    assert len(claims) - 2 == len(sent)
+    assert sorted(map(str, sent)) == sorted(received(rabbitmq_url, queue))
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_delete(other)
+
+
+def by_tenant(name, args, kwargs, options, task=None, **_):
+    return {"priority": kwargs["tenant"]}
+
+
+def test_a_router_that_raises_is_the_fault_of_its_run_alone(beat, queue, rabbitmq_url):
+    sending = beat(rabbitmq_url, task_routes=(by_tenant,))
+    good, bad = held(20, kwargs={"tenant": 1}), held(1)
+    claims = [*good[:10], *bad, *good[10:]]
+    assert (ids(good), {bad[0].run.id: "KeyError"}) == sending.publish(claims)
+    assert (ids(good[:5]), {}) == sending.publish(good[:5])
+    assert list(map(str, ids([*good, *good[:5]]))) == received(rabbitmq_url, queue)
+
+
+def test_what_is_ready_when_it_is_too_late_is_not_written(beat, queue, rabbitmq_url):
+    sending, claims = beat(rabbitmq_url), held(20)
+    assert (ids(claims[:5]), {}) == sending.publish(claims[:5])
+    confirms, late = sending.publisher._confirms, []
+    write = confirms.write
+    sending.publisher._is_stale = lambda: len(late) >= 5  # stopped in between, say
+    confirms.write = lambda *told: (late.append(told), write(*told))
+    sent, faults = sending.publish(claims[5:])
+    assert {} == faults
+    assert list(map(str, ids(claims[:5]) + sent)) == received(rabbitmq_url, queue)
+    assert HAS_TEMPLATES is not bool(sent)
+
+
+def test_what_is_published_when_a_stop_comes_is_known(beat, queue, rabbitmq_url):
+    sending, claims, sent = beat(rabbitmq_url), held(20), []
+    assert sending.publisher.ready()
+    confirms = sending.publisher._confirms
+    wait = confirms._wait
+
+    def stop():
+        if len(confirms._numbered) > 10:
+            raise SystemExit
+        wait()
+
+    confirms._wait = stop
+    now = sending.publisher._clock.monotonic()
+    stopped = pytest.raises(SystemExit) if HAS_TEMPLATES else nullcontext()
+    with listening(signals.before_task_publish), stopped:
+        sending.publisher.publish(claims, now, sent)
+    assert ids(claims) == sent
+    assert list(map(str, sent)) == received(rabbitmq_url, queue)
 
 
 @pytest.mark.parametrize("how", ["hang", "cut"])
@@ -224,7 +295,7 @@ def test_a_message_that_is_written_at_once_is_that_of_celery(beat, queue, rabbit
     assert sending.publisher.ready()
     confirms, written = sending.publisher._confirms, []
     write = confirms.write
-    confirms.write = lambda octets: (written.append(octets), write(octets))
+    confirms.write = lambda *told: (written.append(told), write(*told))
     assert [ids(claims), {}] == list(sending.publish(claims))
     assert theirs == messages(rabbitmq_url, queue)
     keeps = HAS_TEMPLATES and case.get("args") != LONG

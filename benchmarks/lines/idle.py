@@ -6,7 +6,7 @@ import time
 
 import redis
 
-from benchmarks.app import QUEUE
+from benchmarks import QUEUE
 from benchmarks.beats import beat, wait_until
 from benchmarks.lines import alone
 from benchmarks.rows import DAY, engine_of, execute, store

@@ -7,8 +7,8 @@ import time
 
 import redis
 
+from benchmarks import QUEUE
 from benchmarks import app as measured
-from benchmarks.app import QUEUE
 from benchmarks.beats import Queue, beat, wait_until, worker
 from benchmarks.lines import alone
 from benchmarks.rows import LEDGERED, engine_of, make_due, number, planned, store
