@@ -73,6 +73,9 @@ class Loop:
         self._housekeeping = housekeeping.Housekeeping(
             store, publisher, settings, clock, on_worker_lost
         )
+        #: What the last batch took; with more, what is claimed ahead would be old in its turn.
+        self._publish_seconds = 0.0
+        self._most_publish_seconds = settings.scheduler_rescue_after / 2 / (claims_ahead + 2)
         self._told = Lateness()
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
@@ -86,6 +89,10 @@ class Loop:
     def published(self) -> list[UUID]:
         """Published, and not yet known as such to the ledger."""
         return self._pipeline.published
+
+    def finish(self, seconds: float) -> None:
+        """Before the end: wait so long at most for claims that are under way."""
+        self._pipeline.finish(seconds)
 
     def begin(self) -> None:
         """Reconcile; before the first turn."""
@@ -166,9 +173,11 @@ class Loop:
         _tell(batch)
         self._note_lateness(batch)
         streak.goes_on(batch, self._clock.monotonic())
-        if batch.more:
+        if batch.more and self._publish_seconds < self._most_publish_seconds:
             self._pipeline.go_ahead(streak, decide)
+        publishing = self._clock.monotonic()
         self._publish(batch.claimed, began)
+        self._publish_seconds = self._clock.monotonic() - publishing
         streak.touched = self._clock.monotonic()
         self._streak = streak if batch.rows or self._pipeline.under_way else None
         if batch.rows or view is None or not view.to_claim:

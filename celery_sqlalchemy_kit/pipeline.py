@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -53,9 +53,11 @@ class Streak:
 
 @dataclass(frozen=True)
 class _Claim:
-    """One that is under way: since when, and what has been published that it confirms."""
+    """One that is under way: since when, from where on, and what has been published that it
+    confirms."""
 
     began: float
+    after: Position | None
     confirms: list[list[UUID]]
     batch: Future[Batch]
 
@@ -67,7 +69,7 @@ class Pipeline:
         self._store = store
         self._clock = clock
         self._limit = limit
-        self._most_ahead = ahead
+        self.most_ahead = ahead
         self._ahead: deque[_Claim] = deque()
         #: By batch: what is handed to a claim to be confirmed stays here until that has returned.
         self._published: list[list[UUID]] = []
@@ -91,22 +93,39 @@ class Pipeline:
     def take(self, streak: Streak, decide: Decide) -> tuple[Batch, float]:
         """The next batch, and when its claim was begun, in monotonic seconds.
 
+        Of claims under way that fail, as one that is cut off takes others with it, one is told,
+        and that only if none succeeds.
+
         Raises:
-            Exception: what the claim raised. It has taken nothing, and confirmed nothing.
+            Exception: what the claim raised. What it was to confirm, a later one does.
         """
-        if self._ahead:
+        fault: Exception | None = None
+        while self._ahead:
             claim = self._ahead.popleft()
-        else:
-            claim = self._claim(streak)
-            claim.batch.set_result(self._ask(claim, streak, decide))
+            try:
+                return self._taken(claim), claim.began
+            except Exception as error:  # noqa: BLE001  raised below
+                fault = error
+        if fault is not None:
+            raise fault
+        claim = self._claim(streak)
+        claim.batch.set_result(self._ask(claim, decide))
         return self._taken(claim), claim.began
 
     def go_ahead(self, streak: Streak, decide: Decide) -> None:
         """Begin further claims, as there is more."""
-        while len(self._ahead) < self._most_ahead:
+        while len(self._ahead) < self.most_ahead:
             claim = self._claim(streak)
+            try:
+                _in_a_thread(claim.batch, partial(self._ask, claim, decide))
+            except RuntimeError:  # the system has no more threads for us
+                return
             self._ahead.append(claim)
-            _in_a_thread(claim.batch, partial(self._ask, claim, streak, decide))
+
+    def finish(self, seconds: float) -> None:
+        """Wait so long at most for what is under way: what it confirms is not confirmed otherwise
+        meanwhile."""
+        wait([claim.batch for claim in self._ahead], timeout=seconds)
 
     def confirm(self) -> None:
         """Tell the ledger what was published, without a claim."""
@@ -122,13 +141,14 @@ class Pipeline:
         self.confirm()
 
     def _claim(self, streak: Streak) -> _Claim:
-        return _Claim(self._clock.monotonic(), self._unconfirmed(), Future())
+        began = self._clock.monotonic()
+        return _Claim(began, streak.position(began), self._unconfirmed(), Future())
 
-    def _ask(self, claim: _Claim, streak: Streak, decide: Decide) -> Batch:
+    def _ask(self, claim: _Claim, decide: Decide) -> Batch:
         return self._store.claim(
             decide,
             limit=self._limit,
-            after=streak.position(claim.began),
+            after=claim.after,
             published=chain.from_iterable(claim.confirms),
         )
 

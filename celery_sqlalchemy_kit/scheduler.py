@@ -8,10 +8,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from celery import Celery
 from celery.beat import Scheduler
@@ -20,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .clock import DATABASE, Clock, pause
 from .config import Settings, shown_url
 from .errors import KitError, SettingsError, StoreError
+from .loop import Loop
 from .messages import RunEntry
 from .outage import STEP_SECONDS, Outage
 from .running import FAREWELL_SECONDS, Running
@@ -127,8 +126,9 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
 
     def _start(self) -> Running:
         """Connect, bring the tables up to date, listen, reconcile."""
-        # What has been imported stays: the collector would go through it all, just now and again.
-        gc.freeze()
+        if self._made is None:
+            # What has been imported stays: the collector would go through it, now and again.
+            gc.freeze()
         _obey_sigterm()
         wait_in_python()
         # Made once: a start that fails leaves a connection that listens, and is begun again.
@@ -162,8 +162,8 @@ class RoutineScheduler(Scheduler):  # type: ignore[misc]
         """
         if self._running is None:
             return
-        store, published = self._running.storage.farewell_store, list(self._running.loop.published)
-        farewell = threading.Thread(target=_say_farewell, args=(store, published), daemon=True)
+        store, loop = self._running.storage.farewell_store, self._running.loop
+        farewell = threading.Thread(target=_say_farewell, args=(store, loop), daemon=True)
         farewell.start()
         until = self._clock.monotonic() + FAREWELL_SECONDS
         while farewell.is_alive() and self._clock.monotonic() < until:
@@ -193,7 +193,9 @@ def _let_go(error: BaseException) -> None:
         cause = cause.__context__
 
 
-def _say_farewell(store: SchedulerStore, published: Sequence[UUID]) -> None:
+def _say_farewell(store: SchedulerStore, loop: Loop) -> None:
+    loop.finish(FAREWELL_SECONDS / 2)
+    published = loop.published
     while True:
         try:
             store.leave(published)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import nullcontext
 from uuid import uuid4
 
 import pytest
@@ -84,9 +85,9 @@ def test_claims_wait_for_no_answer_of_one_another(beat):
 
 
 @on_postgresql
-def test_a_claim_that_fails_confirms_nothing_and_loses_nothing(beat):
-    poll = many(beat)
-    failing = iter([True, True, False, True])
+@pytest.mark.parametrize("fails", [[True, True], [True, False], [False, True]])
+def test_claims_that_fail_confirm_nothing_lose_nothing_and_are_told_once(beat, fails):
+    poll, failing = many(beat), iter(fails)
 
     def claim(*args, published, **kwargs):
         if threading.current_thread().name == "routines-claim" and next(failing, False):
@@ -94,15 +95,65 @@ def test_a_claim_that_fails_confirms_nothing_and_loses_nothing(beat):
         return Store.claim(poll.store, *args, published=published, **kwargs)
 
     poll.store.claim = claim
-    failed = 0
-    while failed < 3:
-        try:
-            poll.loop.turn()
-        except ConnectionError:
-            failed += 1
+    with pytest.raises(ConnectionError) if all(fails) else nullcontext():
+        poll.run()
     poll.run()
     assert Counter({f"r{n}": 1 for n in range(105)}) == count(poll)
     assert {"sent": 105} == states(poll)
+
+
+@on_postgresql
+def test_without_threads_one_claim_follows_the_other(beat, monkeypatch):
+    poll = many(beat)
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert 105 == len(poll.run())
+    assert {"sent": 105} == states(poll)
+
+
+@on_postgresql
+def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat):
+    poll, threads = many(beat), Counter()
+    publish = poll.publisher.publish
+
+    def slow(*args):
+        poll.clock.advance(poll.settings.scheduler_rescue_after / 7)
+        return publish(*args)
+
+    def claim(*args, **kwargs):
+        threads[threading.current_thread().name] += 1
+        return Store.claim(poll.store, *args, **kwargs)
+
+    poll.publisher.publish, poll.store.claim = slow, claim
+    poll.run()
+    assert threads["routines-claim"] == 2  # before it was known
+    assert Counter({f"r{n}": 1 for n in range(105)}) == count(poll)
+
+
+@on_postgresql
+def test_a_farewell_waits_for_what_a_claim_confirms(beat):
+    poll, let_go, asked = many(beat), threading.Event(), []
+
+    def claim(*args, published, **kwargs):
+        asked.append(published := list(published))
+        if published and threading.current_thread().name == "routines-claim":
+            let_go.wait(10)
+        return Store.claim(poll.store, *args, published=published, **kwargs)
+
+    poll.store.claim = claim
+    poll.loop.turn()
+    poll.loop.turn()
+    wait_for(lambda: any(asked))
+    threading.Timer(0.2, let_go.set).start()
+    poll.loop.finish(10)
+    poll.store.leave(poll.loop.published)
+    published = {run.id for run in poll.publisher.sent}
+    with poll.engine.connect() as connection:
+        sent = connection.execute(sa.select(runs.c.id).where(runs.c.state == "sent")).scalars()
+        assert published == set(sent)
 
 
 @on_postgresql

@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 
-#: Without the catalogue, which takes longer to ask; fails where one of the two tables is missing,
+#: Without the catalogue, which takes longer to ask; fails where one of the two tables is missing.
 _VERSION = sa.text(
     "SELECT version FROM routine_schema WHERE NOT EXISTS (SELECT 1 FROM routines WHERE 1 = 0)"
 )
-#: by what, if it is not ProgrammingError.
+#: By what it fails, where that is not ProgrammingError.
 _ABSENT = {"sqlite": OperationalError}
 
 

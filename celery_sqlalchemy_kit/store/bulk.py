@@ -17,7 +17,7 @@ def insert_all(
     columns: tuple[str, ...],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Insert *rows*, each of which has all of *columns*, the first of which is a key.
+    """Insert *rows*, each of which has all of *columns*.
 
     On PostgreSQL as one parameter a column, a tenth of the time of as many parameters as values.
 
@@ -36,8 +36,8 @@ def insert_all(
 def by_column(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, str | None], dict[str, str]]:
-    """What is the same in all *rows*, as text; and of the other *columns*, as of the first, which
-    is a key, the values of all rows, as PostgreSQL's arrays."""
+    """What is the same in all *rows*, as text; and of the other *columns*, and always of the
+    first, the values of all rows, as PostgreSQL's arrays."""
     shared: dict[str, str | None] = {}
     own: dict[str, str] = {}
     for name in columns:

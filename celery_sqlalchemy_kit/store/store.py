@@ -251,10 +251,10 @@ class Store:
                 return
             # Not by SQLAlchemy's isolation level, for which psycopg2 sends a statement each time.
             driver: Any = connection.connection.driver_connection
-            driver.autocommit = True
             try:
+                driver.autocommit = True
                 yield connection
+                driver.autocommit = False
             except BaseException:
                 connection.invalidate()  # it may be in any state
                 raise
-            driver.autocommit = False
