@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
+from servers import wait_for
 from sqlalchemy.pool import Pool
 
 from celery_sqlalchemy_kit import AsyncTask, SettingsError, SyncTask, aio, resource, sessions
@@ -264,15 +265,20 @@ def test_a_connection_that_the_server_has_cut_is_replaced(app):
         return  # there is no server
     asked = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}[backend]
     cut = {"postgresql": "SELECT pg_terminate_backend(%d)", "mysql": "KILL %d"}[backend]
+    there = {
+        "postgresql": "SELECT 1 FROM pg_stat_activity WHERE pid = %d",
+        "mysql": "SELECT 1 FROM information_schema.processlist WHERE id = %d",
+    }[backend]
 
     async def body(task):
         async with task.session() as session:
             return (await session.execute(sa.text(asked))).scalar()
 
     first = run(app, body)
-    engine = sa.create_engine(app.conf.scheduler_db_uri)
-    with engine.begin() as connection:
+    engine = sa.create_engine(app.conf.scheduler_db_uri, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
         connection.exec_driver_sql(cut % first)
+        wait_for(lambda: connection.exec_driver_sql(there % first).first() is None)
     engine.dispose()
     assert run(app, body) not in (first, None)
 
