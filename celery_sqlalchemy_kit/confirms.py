@@ -138,10 +138,12 @@ class Confirms:
         number = self._expect()
         try:
             result = self._send(*args, **kwargs)
-        except Exception:
+        except Exception as error:
             if not self.is_broken:  # it could not be made: the broker does not count it
                 self._unconfirmed.discard(number)
                 self._last -= 1
+            if self._run is not None and isinstance(error, ChannelError):
+                raise _ended(error) from error  # for one of those before it
             raise
         if self._run is not None:
             self._numbered[number] = self._run
@@ -186,10 +188,7 @@ class Confirms:
         except ChannelError as error:
             if self._is_stale is None:
                 raise
-            # No fault of the one at hand, whichever that is.
-            raise RecoverableConnectionError(
-                f"the broker has ended the channel: {error}"
-            ) from error
+            raise _ended(error) from error  # no fault of the one at hand
 
     def _connection(self) -> Any:
         connection = self._channel.connection
@@ -213,3 +212,7 @@ class Confirms:
         if multiple:
             return {each for each in self._unconfirmed if each <= number}
         return {number}
+
+
+def _ended(error: ChannelError) -> RecoverableConnectionError:
+    return RecoverableConnectionError(f"the broker has ended the channel: {error}")
