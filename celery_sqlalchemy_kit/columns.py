@@ -214,25 +214,15 @@ def _utcnow_sqlite(element: utcnow, compiler: Any, **kw: Any) -> str:
 
 
 class new_id(FunctionElement[UUID]):
-    """A random id, made by the database; on PostgreSQL a later one sorts later."""
+    """A random id, made by the database."""
 
     type = Id()
     inherit_cache = True
 
 
-#: Version 7 of RFC 9562, for those that have no ``uuidv7()``. Rows that are due at one instant are
-#: claimed in the order of their ids: made one after the other, they lie side by side, where random
-#: ids would have a page read, and written to the log, for each.
-NEW_ID_POSTGRESQL = (
-    "CAST(encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing substring(int8send("
-    "CAST(floor(extract(epoch from clock_timestamp()) * 1000) AS bigint)) from 3) from 1 for 6), "
-    "52, 1), 53, 1), 'hex') AS uuid)"
-)
-
-
 @compiles(new_id, "postgresql")
 def _new_id_postgresql(element: new_id, compiler: Any, **kw: Any) -> str:
-    return NEW_ID_POSTGRESQL
+    return "gen_random_uuid()"
 
 
 @compiles(new_id, "mysql", "mariadb")

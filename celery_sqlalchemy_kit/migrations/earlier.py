@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from ..columns import NEW_ID_POSTGRESQL, family
+from ..columns import family
 from ..errors import SchemaError
 from ..tables import routines
 
@@ -100,7 +100,7 @@ def _postgresql(connection: Connection, there: dict[str, Any]) -> None:
     narrow = [name for name in ("name", "task") if _width(there[name]) < _NAME_LENGTH]
     changes = [
         *(f"ALTER COLUMN {name} TYPE varchar(255)" for name in narrow),
-        f"ALTER COLUMN id SET DEFAULT {NEW_ID_POSTGRESQL}",
+        "ALTER COLUMN id SET DEFAULT gen_random_uuid()",
         "ALTER COLUMN total_run_count SET DEFAULT 0",
         "ALTER COLUMN active SET DEFAULT true",
     ]
