@@ -69,7 +69,7 @@ class Pipeline:
         self._store = store
         self._clock = clock
         self._limit = limit
-        self.most_ahead = ahead
+        self._most_ahead = ahead
         self._ahead: deque[_Claim] = deque()
         #: By batch: what is handed to a claim to be confirmed stays here until that has returned.
         self._published: list[list[UUID]] = []
@@ -114,7 +114,7 @@ class Pipeline:
 
     def go_ahead(self, streak: Streak, decide: Decide) -> None:
         """Begin further claims, as there is more."""
-        while len(self._ahead) < self.most_ahead:
+        while len(self._ahead) < self._most_ahead:
             claim = self._claim(streak)
             try:
                 _in_a_thread(claim.batch, partial(self._ask, claim, decide))

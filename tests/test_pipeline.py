@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import wait
 from contextlib import nullcontext
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from servers import wait_for
 
-from celery_sqlalchemy_kit import schedules
+from celery_sqlalchemy_kit import pipeline, schedules
 from celery_sqlalchemy_kit.pipeline import Pipeline, Streak
 from celery_sqlalchemy_kit.routines import Declared
 from celery_sqlalchemy_kit.storage.values import Batch
@@ -134,26 +135,32 @@ def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat):
 
 
 @on_postgresql
-def test_a_farewell_waits_for_what_a_claim_confirms(beat):
-    poll, let_go, asked = many(beat), threading.Event(), []
+def test_a_farewell_waits_for_what_a_claim_confirms(beat, monkeypatch):
+    poll, confirming, let_go = many(beat), threading.Event(), threading.Event()
 
-    def claim(*args, published, **kwargs):
-        asked.append(published := list(published))
-        if published and threading.current_thread().name == "routines-claim":
-            let_go.wait(10)
-        return Store.claim(poll.store, *args, published=published, **kwargs)
+    def claim(decide, *, published, **kwargs):
+        published = list(published)
+
+        def late(*args):
+            if published and threading.current_thread().name == "routines-claim":
+                confirming.set()  # it has, and has locked what it did
+                assert let_go.wait(10)
+            return decide(*args)
+
+        return Store.claim(poll.store, late, published=published, **kwargs)
 
     poll.store.claim = claim
     poll.loop.turn()
     poll.loop.turn()
-    wait_for(lambda: any(asked))
-    threading.Timer(0.2, let_go.set).start()
+    assert confirming.wait(10)
+    monkeypatch.setattr(pipeline, "wait", lambda *a, **k: (let_go.set(), wait(*a, **k)))
     poll.loop.finish(10)
     poll.store.leave(poll.loop.published)
     published = {run.id for run in poll.publisher.sent}
     with poll.engine.connect() as connection:
         sent = connection.execute(sa.select(runs.c.id).where(runs.c.state == "sent")).scalars()
         assert published == set(sent)
+    let_go.set()
 
 
 @on_postgresql
@@ -186,22 +193,22 @@ class Slow:
 
 def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock):
     store = Slow()
-    pipeline = Pipeline(store, clock, limit=10, ahead=2)
+    claims = Pipeline(store, clock, limit=10, ahead=2)
     streak, sent = Streak(0), [uuid4() for _ in range(2)]
-    pipeline.record().extend(sent)
-    pipeline.go_ahead(streak, None)
+    claims.record().extend(sent)
+    claims.go_ahead(streak, None)
     wait_for(lambda: len(store.asked) == 2)
     assert [[], sent] == sorted(store.asked)  # by one of the two
-    assert sent == pipeline.published  # which a stop now would tell the ledger of
+    assert sent == claims.published  # which a stop now would tell the ledger of
 
     later = uuid4()
-    pipeline.record().append(later)
+    claims.record().append(later)
     store.let_go.set()
-    pipeline.take(streak, None)
-    assert [later] == pipeline.published
-    pipeline.take(streak, None)
-    assert [later] == pipeline.published
-    assert not pipeline.under_way
-    pipeline.take(streak, None)
+    claims.take(streak, None)
+    assert [later] == claims.published
+    claims.take(streak, None)
+    assert [later] == claims.published
+    assert not claims.under_way
+    claims.take(streak, None)
     assert [later] == store.asked[-1]
-    assert [] == pipeline.published
+    assert [] == claims.published
