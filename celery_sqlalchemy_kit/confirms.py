@@ -17,6 +17,10 @@ from amqp.exceptions import AMQPError, ChannelError, MessageNacked, RecoverableC
 from .broker import BROKER_SECONDS
 from .routines import Run
 
+#: Octets that are written at once, about.
+WRITTEN = 1 << 20
+#: Octets around the content of a frame.
+_AROUND = 8
 #: Seconds that a stop waits for the broker's word of what was published.
 STOP_SECONDS = 0.3
 
@@ -53,6 +57,7 @@ class Confirms:
         self._refused: set[int] = set()
         self._numbered: dict[int, Run] = {}
         self._ready: list[tuple[bytes, Run]] = []
+        self._ready_size = 0
         self._run: Run | None = None
 
     @contextmanager
@@ -65,7 +70,8 @@ class Confirms:
                 sake of one message, and does not say which.
             OSError: it has said nothing for `BROKER_SECONDS`.
         """
-        self._is_stale, self._refused, self._numbered, self._ready = is_stale, set(), {}, []
+        self._is_stale, self._refused, self._numbered = is_stale, set(), {}
+        self._ready, self._ready_size = [], 0
         try:
             yield
             self.settle()
@@ -78,6 +84,9 @@ class Confirms:
     def write(self, octets: bytes, run: Run) -> None:
         """Publish the message of a run, ready as it is written, before the group is left."""
         self._ready.append((octets, run))
+        self._ready_size += len(octets)
+        if self._ready_size > WRITTEN:
+            self._flush()
 
     @contextmanager
     def unconfirmed(self, run: Run) -> Iterator[None]:
@@ -104,20 +113,24 @@ class Confirms:
         """What it has refused, as a queue may that is full."""
         return [run for number, run in self._numbered.items() if number in self._refused]
 
+    @property
+    def longest_body(self) -> int:
+        """Octets of a body that is one frame."""
+        return int(self._channel.connection.frame_max) - _AROUND
+
     def captured(self, publish: Callable[[], None]) -> bytes:
-        """What *publish* would write, which it does not; nor does it listen to the broker."""
-        connection, written = self._channel.connection, _Written()
-        writer = connection.frame_writer
-        connection.frame_writer = connection.frame_writer_cls(connection, written)
-        self._channel.basic_publish = self._frame
+        """What *publish* would write of a message, which it does not."""
+        written: list[bytes] = []
+        self._channel.basic_publish = lambda *args, **kwargs: written.append(
+            self._octets(*args, **kwargs)
+        )
         try:
             publish()
         finally:
-            connection.frame_writer = writer
             self._channel.basic_publish = self._publish
-        return b"".join(written.octets)
+        return b"".join(written)
 
-    def _frame(
+    def _octets(
         self,
         message: Any,
         exchange: str = "",
@@ -125,29 +138,32 @@ class Confirms:
         mandatory: bool = False,  # noqa: FBT001, FBT002  as py-amqp's
         immediate: bool = False,  # noqa: FBT001, FBT002
         **_: Any,
-    ) -> None:
-        told = (0, exchange, routing_key, mandatory, immediate)
-        self._channel.send_method(spec.Basic.Publish, "Bssbb", told, message)
+    ) -> bytes:
+        """What ``basic_publish`` would write. Nor does it listen to the broker first."""
+        connection, written = self._connection(), _Written()
+        writer = connection.frame_writer
+        connection.frame_writer = connection.frame_writer_cls(connection, written)
+        try:
+            told = (0, exchange, routing_key, mandatory, immediate)
+            self._channel.send_method(spec.Basic.Publish, "Bssbb", told, message)
+        finally:
+            connection.frame_writer = writer
+        return b"".join(written.octets)
 
     def _publish(self, *args: Any, **kwargs: Any) -> Any:
         """One message; it is waited for, unless it is one of the group."""
-        if self._run is None:
-            self.settle()
-        else:
-            self._flush()
+        if self._run is not None:
+            self.write(self._octets(*args, **kwargs), self._run)
+            return None
+        self.settle()
         number = self._expect()
         try:
             result = self._send(*args, **kwargs)
-        except Exception as error:
+        except Exception:
             if not self.is_broken:  # it could not be made: the broker does not count it
                 self._unconfirmed.discard(number)
                 self._last -= 1
-            if self._run is not None and isinstance(error, ChannelError):
-                raise _ended(error) from error  # for one of those before it
             raise
-        if self._run is not None:
-            self._numbered[number] = self._run
-            return result
         self._wait()
         if number in self._refused:
             raise MessageNacked
@@ -161,7 +177,7 @@ class Confirms:
         return self._last
 
     def _flush(self) -> None:
-        ready, self._ready = self._ready, []
+        ready, self._ready, self._ready_size = self._ready, [], 0
         if not ready or (self._is_stale is not None and self._is_stale()):
             return
         with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The arguments of runs in their messages: shown in the headers, and as they stand in a text."""
+"""The arguments of runs in their messages: the body, and what the headers show of them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ LONGEST_KEPT = 10_000
 NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _serialized: Callable[..., tuple[str, str, Any]] = serialization.dumps
 _encode = json.JSONEncoder().encode
+_END = f", {_encode(NOTHING)}]"
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class Content(NamedTuple):
@@ -28,42 +30,99 @@ class Content(NamedTuple):
 
     argsrepr: str
     kwargsrepr: str
-    #: Where messages are texts.
+    #: What is filled into texts, or into frames, by the names of `texts` and `frames`.
     texts: Mapping[str, str]
 
 
 class Contents:
-    """Those for one connection to the broker."""
+    """Those for one connection to the broker; `look` comes first."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._shown: tuple[int | None, int | None, int] = (None, None, 0)
+        self._plain = False
+        self._channel: Any = None
         self._kept: dict[str, Content] = {}
 
-    def of(self, run: Run, channel: Any) -> Content:
-        """That of a run; *channel*: Redis's, if its message is to be a text."""
-        given = said(run)
+    def look(self, channel: Any = None) -> None:
+        """Notice what may be another by now: how much is shown, and what writes JSON.
+
+        *channel*: kombu's to Redis, where messages are texts.
+        """
+        amqp = self._app.amqp
+        shown = (
+            amqp.argsrepr_maxsize,
+            amqp.kwargsrepr_maxsize,
+            self._app.conf.task_repr_maxlevels,
+        )
+        plain = serialized([_SAMPLE], {"": _SAMPLE}) == _body(_encode(([_SAMPLE], {"": _SAMPLE})))
+        seen = (shown, plain, channel)
+        if seen != (self._shown, self._plain, self._channel):
+            self._shown, self._plain, self._channel = seen
+            self._kept.clear()
+
+    def of(self, run: Run) -> Content:
+        """That of a run."""
+        given = _encode((run.args, run.kwargs))
         content = self._kept.get(given)
         if content is None:
-            content = self._made(list(run.args) or (), dict(run.kwargs), channel)
+            content = self._made(given, run)
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
             if len(given) <= LONGEST_KEPT:
                 self._kept[given] = content
         return content
 
-    def _made(self, args: Sequence[Any], kwargs: dict[str, Any], channel: Any) -> Content:
-        amqp, levels = self._app.amqp, self._app.conf.task_repr_maxlevels
-        argsrepr = saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels)
-        kwargsrepr = saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels)
-        texts = dict[str, str]()
-        if channel is not None:
-            _, _, body = _serialized((args, kwargs, NOTHING), serializer="json")
-            encoded, _ = channel.encode_body(body, channel.body_encoding)
-            shown = {"body": encoded, "args": argsrepr, "kwargs": kwargsrepr}
-            texts = {name: in_json(text) for name, text in shown.items()}
+    def _made(self, given: str, run: Run) -> Content:
+        args, kwargs = list(run.args) or (), dict(run.kwargs)
+        most_args, most_kwargs, levels = self._shown
+        argsrepr, kwargsrepr = shown(args, most_args, levels), shown(kwargs, most_kwargs, levels)
+        body = _body(given) if self._plain else serialized(args, kwargs)
+        texts = {"args": argsrepr, "kwargs": kwargsrepr, "body": body}
+        if self._channel is not None:
+            texts["body"], _ = self._channel.encode_body(body, self._channel.body_encoding)
+            texts = {name: in_json(text) for name, text in texts.items()}
         return Content(argsrepr, kwargsrepr, texts)
 
 
-def said(run: Run) -> str:
-    """The arguments of a run, by which it is told whether others say the same."""
-    return _encode((run.args, run.kwargs))
+#: Of all that JSON knows.
+_SAMPLE = ["ä\"'\\\n", 1, -1.5e300, True, None, [], {"b": {}, "a": [1]}]
+
+
+def serialized(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The body as kombu makes it."""
+    _, _, body = _serialized((args, kwargs, NOTHING), serializer="json")
+    return str(body)
+
+
+def _body(given: str) -> str:
+    """The same, of arguments that are JSON already, in a fifth of the time."""
+    return given[:-1] + _END
+
+
+def shown(value: Any, most: int | None, levels: int) -> str:
+    """What ``saferepr`` says, in a tenth of the time of short and flat arguments.
+
+    *most*: characters from which on it leaves out some, *levels*: from which on it does.
+    """
+    text = _flat(value) if levels >= 0 else None
+    if text is not None and (most is None or len(text) < most):
+        return text
+    return str(saferepr(value, most, maxlevels=levels))
+
+
+def _flat(value: Any) -> str | None:
+    """None: it is not."""
+    if not value:
+        return str(value)
+    if type(value) is dict:
+        if not _SCALARS.issuperset(map(type, [*value, *value.values()])):
+            return None
+        return "{" + ", ".join([f"{_said(name)}: {_said(value[name])}" for name in value]) + "}"
+    if not _SCALARS.issuperset(map(type, value)):
+        return None
+    return "[" + ", ".join(map(_said, value)) + "]"
+
+
+def _said(value: Any) -> str:
+    return "'" + value.replace("'", "\\'") + "'" if type(value) is str else str(value)

@@ -35,8 +35,9 @@ from .templates import Templates
 
 logger = logging.getLogger(__name__)
 
-#: Messages that are sent in one go where the transport can; and of those by template.
-GATHERED, PUSHED = 100, 1000
+#: Messages that are sent in one go where the transport can; of those by template to Redis; and
+#: those that RabbitMQ's word is waited for at once.
+GATHERED, PUSHED, CONFIRMED = 100, 1000, 500
 #: Seconds between questions whether a broker that was away answers.
 PROBE_SECONDS = 0.25
 
@@ -102,10 +103,11 @@ class Publisher:
         try:
             if not self._outage.lasts and self.ready():
                 claimed = self._push_by_template(claimed, sent)
-            for start in range(0, len(claimed), GATHERED):
+            size = GATHERED if self._confirms is None else CONFIRMED
+            for start in range(0, len(claimed), size):
                 if self._outage.lasts or not self.ready():
                     break
-                self._publish_group(claimed[start : start + GATHERED], sent)
+                self._publish_group(claimed[start : start + size], sent)
         except _Stale:
             logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
         return self._faults
@@ -196,7 +198,7 @@ class Publisher:
     def _publish_unconfirmed(self, confirms: Confirms, held: Claimed, sent: list[UUID]) -> None:
         """Publish a run, without waiting if there is a template; what is not may be declared first,
         and faults are its own."""
-        octets = self._templates and self._templates.framed(held, confirms.captured)
+        octets = self._templates and self._templates.framed(held, confirms)
         if octets:
             confirms.write(octets, held.run)
             return

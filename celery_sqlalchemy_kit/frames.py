@@ -1,30 +1,158 @@
 """Messages as they are written to an AMQP broker: octets, in which a run's own is filled in.
 
-A frame says how long it is: what is filled in has to be as long as what stood there.
+In AMQP 0-9-1 (2.3.5, 4.2) a message is three frames: a method, a header, a body. Each frame says
+how long it is; the header, how long the body and its table of headers are; and before each text
+stands how long that is. All of it is counted anew.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, pairwise
+from struct import Struct, error
 from typing import NamedTuple
+
+_OCTET, _LONG, _LONG_LONG = Struct(">B"), Struct(">I"), Struct(">Q")
+#: A frame begins with its type, its channel, and how long its content is; one octet ends it.
+_FRAME = Struct(">BHI")
+_TYPES = [1, 2, 3]
+#: The content of a header: its class and weight, how long the body is, flags of what follows. By
+#: the first two of them that is a short text, by the third the table.
+_HEADER, _SIZE_AT = Struct(">HHQH"), 4
+_SHORT, _TABLE = (1 << 15, 1 << 14), 1 << 13
+
+
+class Length(NamedTuple):
+    """A part that says how long the parts *counted* are, with *constant* octets beside them."""
+
+    part: int
+    packed: Callable[[int], bytes]
+    constant: int
+    counted: tuple[int, ...]
 
 
 class Frames(NamedTuple):
-    """A message in parts; those at `slots` are to be filled in."""
+    """A message in parts; those at `slots` are to be filled in, then `lengths` to be counted."""
 
     parts: tuple[bytes, ...]
     slots: tuple[tuple[int, str], ...]
+    lengths: tuple[Length, ...]
 
     def filled(self, values: Mapping[str, str]) -> bytes:
+        """
+        Raises:
+            struct.error: one of *values* is longer than can be said there.
+        """
         parts = list(self.parts)
         for place, name in self.slots:
             parts[place] = values[name].encode()
+        for part, packed, constant, counted in self.lengths:
+            parts[part] = packed(constant + sum([len(parts[place]) for place in counted]))
         return b"".join(parts)
 
 
-def taken_apart(octets: bytes, values: Mapping[str, str]) -> Frames:
-    """The message in parts, wherever one of *values* stands in it."""
+class _Span(NamedTuple):
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    def has(self, other: _Span) -> bool:
+        return self.start <= other.start and other.end <= self.end
+
+
+class _Field(NamedTuple):
+    """Where, and in which form, stands how long something is."""
+
+    start: int
+    kind: Struct
+    of: _Span
+
+    @property
+    def at(self) -> _Span:
+        return _Span(self.start, self.start + self.kind.size)
+
+    def holds(self, octets: bytes) -> bool:
+        return octets[slice(*self.at)] == self.kind.pack(self.of.length)
+
+
+def taken_apart(octets: bytes, values: Mapping[str, str]) -> Frames | None:
+    """The message in parts, wherever one of *values* stands in it.
+
+    None: it is not three frames with a table of headers; or one of *values* is not there, or
+    stands where nothing says how long it is.
+    """
+    try:
+        header, body = _contents(octets)
+        table = _table(octets, header)
+    except (ValueError, error):
+        return None
     names = {value.encode(): name for name, value in values.items()}
-    parts = re.split(b"(" + b"|".join(map(re.escape, names)) + b")", octets)
-    return Frames(tuple(parts), tuple((n, names[parts[n]]) for n in range(1, len(parts), 2)))
+    own = list(_found(octets, names))
+    fields = [
+        _Field(header.start - _LONG.size, _LONG, header),
+        _Field(header.start + _SIZE_AT, _LONG_LONG, body),
+        _Field(table.start - _LONG.size, _LONG, table),
+        _Field(body.start - _LONG.size, _LONG, body),
+    ]
+    for span, _ in own:
+        if span != body:
+            kind = _LONG if table.has(span) else _OCTET
+            fields.append(_Field(span.start - kind.size, kind, span))
+    found = {name for _, name in own}
+    if found != set(names.values()) or not all(each.holds(octets) for each in fields):
+        return None
+    return _cut(octets, own, fields)
+
+
+def _contents(octets: bytes) -> tuple[_Span, _Span]:
+    """Those of the header and of the body."""
+    kinds, contents, at = [], [], 0
+    while at < len(octets):
+        kind, _, size = _FRAME.unpack_from(octets, at)
+        at += _FRAME.size
+        kinds.append(kind)
+        contents.append(_Span(at, at + size))
+        at += size + 1
+    if kinds != _TYPES:
+        raise ValueError(kinds)
+    return contents[1], contents[2]
+
+
+def _table(octets: bytes, header: _Span) -> _Span:
+    _, _, _, flags = _HEADER.unpack_from(octets, header.start)
+    at = header.start + _HEADER.size
+    for flag in _SHORT:
+        if flags & flag:
+            at += _OCTET.size + octets[at]
+    if not flags & _TABLE:
+        raise ValueError(flags)
+    (size,) = _LONG.unpack_from(octets, at)
+    at += _LONG.size
+    return _Span(at, at + size)
+
+
+def _found(octets: bytes, names: Mapping[bytes, str]) -> Iterator[tuple[_Span, str]]:
+    # One may be part of another: the longest first.
+    those = sorted(names, key=len, reverse=True)
+    for match in re.finditer(b"|".join(map(re.escape, those)), octets):
+        yield _Span(*match.span()), names[match.group()]
+
+
+def _cut(octets: bytes, own: list[tuple[_Span, str]], fields: list[_Field]) -> Frames:
+    spans = sorted([*(span for span, _ in own), *(each.at for each in fields)])
+    edges = sorted({0, len(octets), *chain.from_iterable(spans)})
+    place = {start: number for number, start in enumerate(edges)}
+    slots = tuple((place[span.start], name) for span, name in own)
+    lengths = []
+    for field in fields:
+        counted = [span for span, _ in own if field.of.has(span)]
+        constant = field.of.length - sum(span.length for span in counted)
+        places = tuple(place[span.start] for span in counted)
+        if places:
+            lengths.append(Length(place[field.at.start], field.kind.pack, constant, places))
+    parts = (octets[start:end] for start, end in pairwise(edges))
+    return Frames(tuple(parts), slots, tuple(lengths))

@@ -96,13 +96,15 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
         waiting_for=_uuid("waiting_for", text["waiting_for"]) if text["waiting_for"] else None,
         ended_at=_instant(text, "ended_at"),
         namespace="",
+        args=tuple(json_column(text, "args", list)),
+        kwargs=json_column(text, "kwargs", dict),
         **defined,
     )
 
 
 #: What people say, of which thousands of rows may say the same.
 _DEFINING = (
-    *("task", "schedule", "args", "kwargs", "options", "catch_up", "overlap", "jitter"),
+    *("task", "schedule", "options", "catch_up", "overlap", "jitter"),
     *("starts_at", "ends_at", "max_runs", "origin"),
 )
 
@@ -122,8 +124,6 @@ def _defined(*said: str | None) -> Mapping[str, Any]:
     return {
         "task": _name(text, "task"),
         "schedule": schedule,
-        "args": tuple(json_column(text, "args", list)),
-        "kwargs": json_column(text, "kwargs", dict),
         "options": options,
         "catch_up": _word(text, "catch_up", CatchUp),
         "overlap": _word(text, "overlap", Overlap),
