@@ -24,7 +24,7 @@ except ImportError:  # before kombu 5.7, which knows no batches
         """In place of kombu's."""
 
 
-from . import broker, messages, texts
+from . import broker, messages, stops, texts
 from .clock import Clock
 from .confirms import Confirms
 from .messages import RunEntry
@@ -32,6 +32,7 @@ from .outage import Outage
 from .routines import Run
 from .storage.values import Claimed
 from .templates import Templates
+from .texts import Filled
 
 logger = logging.getLogger(__name__)
 
@@ -126,18 +127,26 @@ class Publisher:
                 filled = list(map(templates.fill, some))
                 if self._is_stale():
                     raise _Stale
-                try:
-                    refused = texts.push(self._producer.channel, list(filter(None, filled)))
-                except self._connection.channel_errors:
-                    rest += some  # asked for one by one, Redis says what it refuses
-                    continue
-                for held, message in zip(some, filled, strict=True):
-                    if message is None or message.key in refused:
-                        rest.append(held)
-                    else:
-                        sent.append(held.run.id)
+                with stops.held():
+                    rest += self._push(some, filled, sent)
         except self._connection_errors() as error:
             self._lose(error)
+        return rest
+
+    def _push(
+        self, claimed: Sequence[Claimed], filled: Sequence[Filled | None], sent: list[UUID]
+    ) -> list[Claimed]:
+        """Push messages to Redis; returns what is to be published otherwise."""
+        try:
+            refused = texts.push(self._producer.channel, list(filter(None, filled)))
+        except self._connection.channel_errors:
+            return list(claimed)  # asked for one by one, Redis says what it refuses
+        rest = []
+        for held, message in zip(claimed, filled, strict=True):
+            if message is None or message.key in refused:
+                rest.append(held)
+            else:
+                sent.append(held.run.id)
         return rest
 
     def _publish_firsts(
@@ -215,18 +224,22 @@ class Publisher:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""
         gathered = self._gathered()
         self._sent = [] if self._gathers else sent
-        try:
-            with gathered:
-                for held in claimed:
-                    if not self._outage.lasts and self._is_connected():
-                        self._apply(held)
-                    if self._is_stale():
-                        raise _Stale  # what is gathered is dropped with it
-        except self._connection_errors() as error:
-            self._lose(error)
-        else:
-            if self._gathers:
-                sent += self._sent
+        with stops.held():
+            try:
+                with gathered:
+                    self._apply_all(claimed)
+            except self._connection_errors() as error:
+                self._lose(error)
+            else:
+                if self._gathers:
+                    sent += self._sent
+
+    def _apply_all(self, claimed: Sequence[Claimed]) -> None:
+        for held in claimed:
+            if not self._outage.lasts and self._is_connected():
+                self._apply(held)
+            if self._is_stale():
+                raise _Stale  # what is gathered is dropped with it
 
     def _is_connected(self) -> bool:
         """Also after RabbitMQ has ended the channel for the message before."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
+from typing import Any
 from uuid import UUID
 
 from .clock import Clock
@@ -73,6 +75,8 @@ class Pipeline:
         self._ahead: deque[_Claim] = deque()
         #: By batch: what is handed to a claim to be confirmed stays here until that has returned.
         self._published: list[list[UUID]] = []
+        self._own = Future[None]()
+        self._own.set_result(None)
 
     @property
     def published(self) -> list[UUID]:
@@ -101,16 +105,18 @@ class Pipeline:
         """
         fault: Exception | None = None
         while self._ahead:
-            claim = self._ahead.popleft()
             try:
-                return self._taken(claim), claim.began
+                return self._first(), self._ahead.popleft().began
             except Exception as error:  # noqa: BLE001  raised below
+                self._ahead.popleft()
                 fault = error
         if fault is not None:
             raise fault
         claim = self._claim(streak)
-        claim.batch.set_result(self._ask(claim, decide))
-        return self._taken(claim), claim.began
+        with self._own_call():
+            batch = self._ask(claim, decide)
+        self._forget(claim.confirms)
+        return batch, claim.began
 
     def go_ahead(self, streak: Streak, decide: Decide) -> None:
         """Begin further claims, as there is more."""
@@ -124,20 +130,25 @@ class Pipeline:
 
     def finish(self, seconds: float) -> None:
         """Wait so long at most for what is under way: what it confirms is not confirmed otherwise
-        meanwhile."""
-        wait([claim.batch for claim in self._ahead], timeout=seconds)
+        meanwhile. As long, if a stop has cut short a call, for the database to notice it."""
+        calls: list[Future[Any]] = [self._own, *(claim.batch for claim in self._ahead)]
+        wait(calls, timeout=seconds)
 
     def confirm(self) -> None:
         """Tell the ledger what was published, without a claim."""
         confirms = self._unconfirmed()
         if confirms:
-            self._store.confirm(chain.from_iterable(confirms))
+            with self._own_call():
+                self._store.confirm(chain.from_iterable(confirms))
             self._forget(confirms)
 
     def settle(self) -> None:
         """Nothing can be published: what is claimed already is claimed anew later."""
         while self._ahead:
-            self._taken(self._ahead.popleft())
+            try:
+                self._first()
+            finally:
+                self._ahead.popleft()
         self.confirm()
 
     def _claim(self, streak: Streak) -> _Claim:
@@ -152,10 +163,23 @@ class Pipeline:
             published=chain.from_iterable(claim.confirms),
         )
 
-    def _taken(self, claim: _Claim) -> Batch:
+    def _first(self) -> Batch:
+        """Of the first claim under way, which it stays until then: a stop may come meanwhile."""
+        claim = self._ahead[0]
         batch = claim.batch.result()
         self._forget(claim.confirms)
         return batch
+
+    @contextmanager
+    def _own_call(self) -> Iterator[None]:
+        """A call of this thread, which a stop may cut short."""
+        self._own = Future()
+        try:
+            yield
+        except Exception:
+            self._own.set_result(None)
+            raise
+        self._own.set_result(None)
 
     def _unconfirmed(self) -> list[list[UUID]]:
         """What no claim under way confirms."""

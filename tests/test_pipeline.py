@@ -212,3 +212,43 @@ def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock
     claims.take(streak, None)
     assert [later] == store.asked[-1]
     assert [] == claims.published
+
+
+class Stopped:
+    """A store in which a stop cuts short the calls of the thread that publishes."""
+
+    def claim(self, *args, **kwargs):
+        raise SystemExit
+
+    def confirm(self, published):
+        raise SystemExit
+
+
+@pytest.mark.parametrize("call", ["take", "confirm"])
+def test_a_farewell_lets_the_database_notice_that_a_call_was_cut_short(clock, monkeypatch, call):
+    claims, left = Pipeline(Stopped(), clock, limit=10, ahead=2), []
+    monkeypatch.setattr(pipeline, "wait", lambda *a, **_: left.append(wait(*a, timeout=0).not_done))
+    claims.record().append(uuid4())
+    claims.finish(1)
+    with pytest.raises(SystemExit):
+        claims.take(Streak(0), None) if call == "take" else claims.confirm()
+    claims.finish(1)
+    assert [0, 1] == list(map(len, left))
+    assert len(claims.published) == 1
+
+
+def test_a_farewell_waits_for_the_claim_that_was_waited_for_when_the_stop_came(clock, monkeypatch):
+    store = Slow()
+    claims = Pipeline(store, clock, limit=10, ahead=1)
+    claims.go_ahead(Streak(0), None)
+    (claim,) = claims._ahead
+
+    def stop():
+        raise SystemExit
+
+    monkeypatch.setattr(claim.batch, "result", stop)
+    with pytest.raises(SystemExit):
+        claims.take(Streak(0), None)
+    monkeypatch.setattr(pipeline, "wait", lambda *a, **k: (store.let_go.set(), wait(*a, **k)))
+    claims.finish(10)
+    assert claim.batch.done()
