@@ -10,6 +10,7 @@ was. In the end docs/performance.md is written, and its plots. With --report not
 from __future__ import annotations
 
 import argparse
+import compileall
 import datetime as dt
 import json
 import signal
@@ -80,6 +81,8 @@ def run(results, options, scale):
     )
     if not due:
         return
+    # As pip does with what it installs, the peers, wherever Python may write no such files.
+    compileall.compile_dir(ROOT / "celery_sqlalchemy_kit", quiet=1)
     with started() as servers:
         today = dt.datetime.now(dt.timezone.utc).date().isoformat()
         results.describe(date=today, machine=machine(), servers=servers.versions(), versions=names)
