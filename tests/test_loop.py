@@ -11,12 +11,15 @@ import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC
+from celery_sqlalchemy_kit.due import Limits, decide
 from celery_sqlalchemy_kit.routines import Cause, Declared
+from celery_sqlalchemy_kit.store.claims import PLANNED_BESIDE
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import routines, runs
 from celery_sqlalchemy_kit.testing import ManualBeat
 
 SECOND = timedelta(seconds=1)
+NOTHING_REMOVED = {"known_tasks": (), "removal": "keep", "merge": False}
 
 
 def every(seconds, name="poll", **fields):
@@ -388,6 +391,22 @@ def test_a_batch_size_bounds_a_claim_and_loses_nothing(beat, clock):
     many.run()
 
     assert 25 == len(many.advance(60))
+
+
+def test_a_claim_of_what_is_due_plans_few_others(beat, clock):
+    poll = beat(*(every(60, f"due{n}") for n in range(3)))
+    poll.run()
+    clock.advance(60)
+    many = PLANNED_BESIDE + 50
+    poll.store.reconcile([every(60, f"new{n}") for n in range(many)], **NOTHING_REMOVED)
+
+    def claim():
+        return poll.store.claim(lambda each, at: decide(each, at, Limits()), limit=500)
+
+    first, second, third = claim(), claim(), claim()
+    assert (3, 3 + PLANNED_BESIDE, True) == (len(first.claimed), first.rows, first.more)
+    assert (0, many - PLANNED_BESIDE, False) == (len(second.claimed), second.rows, second.more)
+    assert 0 == third.rows
 
 
 def test_max_runs_switches_a_routine_off_when_it_is_reached(beat, clock):

@@ -81,9 +81,9 @@ class SchedulerStore(Protocol):
         ``Batch.repeated``, and its routine takes the step all the same.
 
         A routine that cannot be read gets an ``error``, told in ``Batch.faults``, and keeps no
-        other from being claimed. *limit*: rows of each kind, due and unplanned, to look at, and
-        runs after which the batch is ended; those of one row stay together. *after*: where the
-        batch before ended; may be ignored, and ``Batch.last`` be None then.
+        other from being claimed. *limit*: the most rows of each kind, due and unplanned, to look
+        at, and runs after which the batch is ended; those of one row stay together. *after*: where
+        the batch before ended; may be ignored, and ``Batch.last`` be None then.
         """
 
     def confirm(self, published: Iterable[UUID]) -> None:

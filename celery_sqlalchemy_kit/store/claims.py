@@ -6,7 +6,7 @@ Everything a claim writes, it writes under the lock of the routine's row: a run 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -27,6 +27,9 @@ from . import unfinished
 from .present import now_of
 from .rows import ROUTINE_COLUMNS, Fetched, fetched
 from .writes import Writes
+
+#: Rows that are planned by a claim of others that are due.
+PLANNED_BESIDE = 100
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def claim(
         tuple(writes.told),
         tuple(repeated),
         rows=len(due) + len(plan),
-        more=cut_short or limit in (len(due), len(plan)),
+        more=cut_short or len(due) == limit or len(plan) == _most_planned(limit, due),
         last=last,
     )
 
@@ -107,17 +110,23 @@ def _lock(
     told: dict[str, Any] = {"most": limit}
     if after is not None:
         told |= {"instant": after.next_run_at, "key": after.key}
-    arms: list[Rows] = [
-        [dict(zip(_LOCKED, row, strict=True)) for row in connection.execute(arm, parameters)]
-        for arm, parameters in ((due, told), (plan, {"most": limit}))
-    ]
-    for row in arms[0]:
+    is_due = _rows(connection, due, told)
+    for row in is_due:
         if row["next_run_at"] is None:  # PostgreSQL's -infinity, which is text of no instant
             row["next_run_at"] = "-infinity"
-    first = next((row for arm in arms for row in arm), None)
-    if first is not None:
-        return arms[0], arms[1], read_instant(first["now"] or "")
+    unplanned = _rows(connection, plan, {"most": _most_planned(limit, is_due)})
+    for row in (*is_due[:1], *unplanned[:1]):
+        return is_due, unplanned, read_instant(row["now"] or "")
     return [], [], read_instant(connection.execute(sa.select(raw(claimer.now()))).scalar_one())
+
+
+def _rows(connection: Connection, statement: Any, told: Mapping[str, Any]) -> Rows:
+    return [dict(zip(_LOCKED, row, strict=True)) for row in connection.execute(statement, told)]
+
+
+def _most_planned(limit: int, is_due: Rows) -> int:
+    """What is due is not sent before all of the claim is written."""
+    return min(limit, PLANNED_BESIDE) if is_due else limit
 
 
 def _arms_at(now: sa.ColumnElement[datetime], namespace: str, *, resumed: bool) -> tuple[Any, Any]:
