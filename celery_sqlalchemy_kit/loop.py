@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from . import due, housekeeping, rescue
+from .bookmark import Bookmark
 from .clock import Clock
 from .config import Settings
 from .dispatch import PROBE_SECONDS
@@ -67,8 +68,13 @@ class Loop:
         self._rescue_after = timedelta(seconds=settings.scheduler_rescue_after)
         self._grace = timedelta(seconds=settings.scheduler_misfire_grace)
         self._register_again = False
+        self._bookmark = Bookmark(clock, self._rescue_after)
         self._pipeline = Pipeline(
-            store, clock, limit=settings.scheduler_batch_size, ahead=claims_ahead
+            store,
+            clock,
+            self._bookmark,
+            limit=settings.scheduler_batch_size,
+            ahead=claims_ahead,
         )
         self._housekeeping = housekeeping.Housekeeping(
             store, publisher, settings, clock, on_worker_lost
@@ -152,11 +158,12 @@ class Loop:
         but once a second in any case."""
         now = self._clock.monotonic()
         more = self._streak is not None and (self._streak.more or self._pipeline.under_way)
-        if (more or now >= self._due_at) and now - self._looked_at < LOOK_SECONDS:
+        look_by = min(self._looked_at + LOOK_SECONDS, self._bookmark.anew_at)
+        if (more or now >= self._due_at) and now < look_by:
             self._due_at = math.inf
             return None
         self._looked_at = now
-        view = self._store.look()
+        view = self._bookmark.look(lambda passed: self._store.look(after=passed))
         self._due_at = math.inf
         if view.next_run_at is not None:
             self._due_at = now + (view.next_run_at - view.now).total_seconds()
@@ -169,12 +176,12 @@ class Loop:
             # A gap that long is no work: the process was stopped, or its machine asleep.
             streak = Streak(began)
         decide = partial(self._decide, streak)
-        batch, began = self._pipeline.take(streak, decide)
+        batch, began = self._pipeline.take(decide)
         _tell(batch)
         self._note_lateness(batch)
         streak.goes_on(batch, self._clock.monotonic())
         if batch.more and self._publish_seconds < self._most_publish_seconds:
-            self._pipeline.go_ahead(streak, decide)
+            self._pipeline.go_ahead(decide)
         publishing = self._clock.monotonic()
         self._publish(batch.claimed, began)
         self._publish_seconds = self._clock.monotonic() - publishing
@@ -267,6 +274,7 @@ class Loop:
             self._settings.scheduler_max_interval,
             self._settings.scheduler_sync_every,
             self._beat_at - self._looked_at,
+            self._bookmark.anew_at - self._looked_at,
         ]
         if view.waiting:
             # The end that it waits for may not be heard: while it is being written, say.

@@ -19,16 +19,14 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from .bookmark import Bookmark
 from .clock import Clock
 from .storage import SchedulerStore
 from .storage.values import Batch, Decide, Position
 
-#: Seconds after which a batch starts from the beginning again.
-RESTART_SECONDS = 1.0
-
 
 class Streak:
-    """Work without a pause in between: since when, by the database's clock, and how far it got.
+    """Work without a pause in between: since when, by the database's clock.
 
     What becomes late while it lasts is the scheduler's own backlog, not a miss.
     """
@@ -37,20 +35,11 @@ class Streak:
         self.since: datetime | None = None
         self.more = False
         self.touched = began
-        self._restarted = began
-        self._last: Position | None = None
 
     def goes_on(self, batch: Batch, now: float) -> None:
         self.since = self.since or batch.now
         self.touched = now
         self.more = batch.more
-        self._last = batch.last if batch.more else None
-
-    def position(self, now: float) -> Position | None:
-        """Where the next batch starts; from the beginning once a second."""
-        if now - self._restarted >= RESTART_SECONDS:
-            self._restarted, self._last = now, None
-        return self._last
 
 
 @dataclass(frozen=True)
@@ -67,9 +56,12 @@ class _Claim:
 class Pipeline:
     """The claims of one scheduler. *ahead*: how many may be under way while one is published."""
 
-    def __init__(self, store: SchedulerStore, clock: Clock, *, limit: int, ahead: int) -> None:
+    def __init__(
+        self, store: SchedulerStore, clock: Clock, bookmark: Bookmark, *, limit: int, ahead: int
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._bookmark = bookmark
         self._limit = limit
         self._most_ahead = ahead
         self._ahead: deque[_Claim] = deque()
@@ -94,7 +86,7 @@ class Pipeline:
         self._published.append(sent)
         return sent
 
-    def take(self, streak: Streak, decide: Decide) -> tuple[Batch, float]:
+    def take(self, decide: Decide) -> tuple[Batch, float]:
         """The next batch, and when its claim was begun, in monotonic seconds.
 
         Of claims under way that fail, as one that is cut off takes others with it, one is told,
@@ -112,16 +104,15 @@ class Pipeline:
                 fault = error
         if fault is not None:
             raise fault
-        claim = self._claim(streak)
+        claim = self._claim()
         with self._own_call():
             batch = self._ask(claim, decide)
-        self._forget(claim.confirms)
-        return batch, claim.began
+        return self._taken(claim, batch), claim.began
 
-    def go_ahead(self, streak: Streak, decide: Decide) -> None:
+    def go_ahead(self, decide: Decide) -> None:
         """Begin further claims, as there is more."""
         while len(self._ahead) < self._most_ahead:
-            claim = self._claim(streak)
+            claim = self._claim()
             try:
                 _in_a_thread(claim.batch, partial(self._ask, claim, decide))
             except RuntimeError:  # the system has no more threads for us
@@ -151,9 +142,9 @@ class Pipeline:
                 self._ahead.popleft()
         self.confirm()
 
-    def _claim(self, streak: Streak) -> _Claim:
+    def _claim(self) -> _Claim:
         began = self._clock.monotonic()
-        return _Claim(began, streak.position(began), self._unconfirmed(), Future())
+        return _Claim(began, self._bookmark.position(), self._unconfirmed(), Future())
 
     def _ask(self, claim: _Claim, decide: Decide) -> Batch:
         return self._store.claim(
@@ -166,8 +157,11 @@ class Pipeline:
     def _first(self) -> Batch:
         """Of the first claim under way, which it stays until then: a stop may come meanwhile."""
         claim = self._ahead[0]
-        batch = claim.batch.result()
+        return self._taken(claim, claim.batch.result())
+
+    def _taken(self, claim: _Claim, batch: Batch) -> Batch:
         self._forget(claim.confirms)
+        self._bookmark.claimed(batch, claim.after)
         return batch
 
     @contextmanager

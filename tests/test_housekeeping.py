@@ -96,10 +96,10 @@ def test_looks_that_take_their_time_are_no_more(beat, monkeypatch):
     poll.advance(11)
     look, looks = poll.store.look, []
 
-    def slowly():
+    def slowly(*, after):
         looks.append(poll.clock.monotonic())
         poll.clock.advance(0.1)
-        return look()
+        return look(after=after)
 
     monkeypatch.setattr(poll.store, "look", slowly)
     until = poll.clock.monotonic() + 60

@@ -626,7 +626,7 @@ def test_what_came_due_while_the_database_was_away_is_late(beat, clock, monkeypa
     poll = beat(every(1))
     poll.advance(5)
     look = poll.store.look
-    monkeypatch.setattr(poll.store, "look", lambda: 1 / 0)
+    monkeypatch.setattr(poll.store, "look", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         poll.loop.turn()
     clock.advance(3600)

@@ -87,12 +87,18 @@ class ClaimsAll(MemoryStore):
 
 
 class SeesAllNamespaces(MemoryStore):
-    def look(self):
+    def look(self, **kwargs):
         views = [
             claims.look(self._memory.read(), row.namespace, self._clock.now())
             for row in self._memory.read().routines.values()
         ]
-        return max(views, key=lambda view: view.to_claim, default=super().look())
+        return max(views, key=lambda view: view.to_claim, default=super().look(**kwargs))
+
+
+class SeesNoFurther(MemoryStore):
+    def look(self, *, after=None):
+        view = super().look()
+        return view if after is None else replace(view, to_claim=False)
 
 
 class SendsWithoutABroker(MemoryStore):
@@ -131,6 +137,7 @@ BROKEN = [
     (TellsNoFaults, "test_a_routine_that_cannot_be_read_says_so_and_keeps_no_other"),
     (ClaimsAll, "test_no_more_rows_are_looked_at_than_asked_for"),
     (SeesAllNamespaces, "test_a_namespace_is_claimed_and_rescued_by_its_own"),
+    (SeesNoFurther, "test_a_look_may_leave_out_nothing_but_what_was_done_with"),
     (SendsWithoutABroker, "test_what_is_to_begin_again_waits_for_the_broker"),
     (WalksFromTheBeginning, "test_a_walk_goes_on_where_it_ended_and_looks_at_each_once"),
     (BeginsLateMessages, "test_a_late_message_of_an_attempt_that_is_over_begins_nothing"),

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from concurrent.futures import wait
 from contextlib import nullcontext
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,8 @@ import sqlalchemy as sa
 from servers import wait_for
 
 from celery_sqlalchemy_kit import pipeline, schedules
-from celery_sqlalchemy_kit.pipeline import Pipeline, Streak
+from celery_sqlalchemy_kit.bookmark import Bookmark
+from celery_sqlalchemy_kit.pipeline import Pipeline
 from celery_sqlalchemy_kit.routines import Declared
 from celery_sqlalchemy_kit.storage.values import Batch
 from celery_sqlalchemy_kit.store.store import Store
@@ -193,10 +195,11 @@ class Slow:
 
 def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock):
     store = Slow()
-    claims = Pipeline(store, clock, limit=10, ahead=2)
-    streak, sent = Streak(0), [uuid4() for _ in range(2)]
+    bookmark = Bookmark(clock, timedelta(seconds=10))
+    claims = Pipeline(store, clock, bookmark, limit=10, ahead=2)
+    sent = [uuid4() for _ in range(2)]
     claims.record().extend(sent)
-    claims.go_ahead(streak, None)
+    claims.go_ahead(None)
     wait_for(lambda: len(store.asked) == 2)
     assert [[], sent] == sorted(store.asked)  # by one of the two
     assert sent == claims.published  # which a stop now would tell the ledger of
@@ -204,12 +207,12 @@ def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock
     later = uuid4()
     claims.record().append(later)
     store.let_go.set()
-    claims.take(streak, None)
+    claims.take(None)
     assert [later] == claims.published
-    claims.take(streak, None)
+    claims.take(None)
     assert [later] == claims.published
     assert not claims.under_way
-    claims.take(streak, None)
+    claims.take(None)
     assert [later] == store.asked[-1]
     assert [] == claims.published
 
@@ -226,12 +229,15 @@ class Stopped:
 
 @pytest.mark.parametrize("call", ["take", "confirm"])
 def test_a_farewell_lets_the_database_notice_that_a_call_was_cut_short(clock, monkeypatch, call):
-    claims, left = Pipeline(Stopped(), clock, limit=10, ahead=2), []
+    claims, left = (
+        Pipeline(Stopped(), clock, Bookmark(clock, timedelta(seconds=10)), limit=10, ahead=2),
+        [],
+    )
     monkeypatch.setattr(pipeline, "wait", lambda *a, **_: left.append(wait(*a, timeout=0).not_done))
     claims.record().append(uuid4())
     claims.finish(1)
     with pytest.raises(SystemExit):
-        claims.take(Streak(0), None) if call == "take" else claims.confirm()
+        claims.take(None) if call == "take" else claims.confirm()
     claims.finish(1)
     assert [0, 1] == list(map(len, left))
     assert len(claims.published) == 1
@@ -239,8 +245,8 @@ def test_a_farewell_lets_the_database_notice_that_a_call_was_cut_short(clock, mo
 
 def test_a_farewell_waits_for_the_claim_that_was_waited_for_when_the_stop_came(clock, monkeypatch):
     store = Slow()
-    claims = Pipeline(store, clock, limit=10, ahead=1)
-    claims.go_ahead(Streak(0), None)
+    claims = Pipeline(store, clock, Bookmark(clock, timedelta(seconds=10)), limit=10, ahead=1)
+    claims.go_ahead(None)
     (claim,) = claims._ahead
 
     def stop():
@@ -248,7 +254,7 @@ def test_a_farewell_waits_for_the_claim_that_was_waited_for_when_the_stop_came(c
 
     monkeypatch.setattr(claim.batch, "result", stop)
     with pytest.raises(SystemExit):
-        claims.take(Streak(0), None)
+        claims.take(None)
     monkeypatch.setattr(pipeline, "wait", lambda *a, **k: (store.let_go.set(), wait(*a, **k)))
     claims.finish(10)
     assert claim.batch.done()

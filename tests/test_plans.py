@@ -14,7 +14,7 @@ from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.due import Limits, decide
 from celery_sqlalchemy_kit.rescue import Verdict
 from celery_sqlalchemy_kit.routines import State
-from celery_sqlalchemy_kit.storage.values import Position, Presence
+from celery_sqlalchemy_kit.storage.values import Passed, Position, Presence
 from celery_sqlalchemy_kit.store import changes, run_list
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.desk import Desk
@@ -131,6 +131,9 @@ def calls(engine):
     )
     return {
         "look": store.look,
+        "look on": lambda: store.look(
+            after=Passed(Position(now - 60 * SECOND, str(routine)), now - 60 * SECOND)
+        ),
         "claim": lambda: store.claim(lambda each, at: decide(each, at, limits), limit=100),
         "claim on": lambda: store.claim(
             lambda each, at: decide(each, at, limits),
@@ -243,6 +246,72 @@ def test_nothing_is_looked_for_among_dead_entries_whatever_the_planner_believes(
             assert plan["Plan"]["Shared Hit Blocks"] < 1000, statement
     assert len(asked) == 4
     engine.dispose()
+
+
+def test_who_goes_on_walks_through_no_dead_entries(postgresql):
+    engine = make_engine(postgresql)
+    migrations.migrate(engine)
+    store = Store(engine, Presence(uuid4(), "", "host", 1))
+    with engine.begin() as connection:
+        for statement in LIVE:
+            connection.exec_driver_sql(statement).close()
+    now = store.look().now
+    passed = Passed(Position(now, str(UUID(int=0))), now)
+    asked = []
+
+    def note(connection, cursor, statement, parameters, context, many):
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    def walked():
+        asked.clear()
+        sa.event.listen(engine, "before_cursor_execute", note)
+        store.look()
+        store.look(after=passed)
+        for after in (None, passed.position):
+            store.claim(lambda each, at: decide(each, at, Limits()), limit=100, after=after)
+        sa.event.remove(engine, "before_cursor_execute", note)
+        return [walk_of(engine, *each) for each in asked]
+
+    holder = make_engine(postgresql)
+    with holder.execution_options(isolation_level="REPEATABLE READ").connect() as old:
+        old.exec_driver_sql("SELECT count(*) FROM routines").close()
+        for statement in [*DIES * 100, LIVES]:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(statement).close()
+        look, look_on, claim, _, _, claim_on, *_ = walked()
+    assert min(look[0], claim[0]) > 10_000 > 20 * max(look_on[0], claim_on[0])
+    for _, bounds in (look_on, claim_on):
+        assert any("(ROW(next_run_at, id) > ROW(" in bound for bound in bounds), bounds
+    assert any("claimed_at >= " in bound for bound in look_on[1]), look_on
+    holder.dispose()
+    engine.dispose()
+
+
+#: Two hundred routines and as many runs; what makes dead entries of each; and what is left.
+LIVE = [
+    """INSERT INTO routines (name, task, schedule, next_run_at) SELECT concat('r', n), 't',
+    '{"timedelta": 60}', statement_timestamp() - interval '1 day' FROM generate_series(1, 200) n""",
+    """INSERT INTO routine_runs
+    (id, routine_id, routine_name, task, cause, state, scheduled_for, claimed_at)
+    SELECT id, id, name, task, 'schedule', 'sent', next_run_at, next_run_at FROM routines""",
+]
+DIES = [
+    "UPDATE routines SET next_run_at = next_run_at + interval '1 second'",
+    "UPDATE routine_runs SET state = 'claimed', claimed_at = claimed_at + interval '1 second'",
+    "UPDATE routine_runs SET state = 'sent'",
+]
+LIVES = "UPDATE routines SET next_run_at = next_run_at + interval '10 days'"
+
+
+def walk_of(engine, statement, parameters):
+    """How many blocks a statement looked at, and by which conditions it found its entries."""
+    with engine.connect() as connection, connection.begin() as transaction:
+        explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
+        (plan,) = connection.exec_driver_sql(explain, parameters).scalar_one()
+        transaction.rollback()
+    bounds = [node.get("Index Cond", "") for node in nodes_of(plan["Plan"])]
+    return plan["Plan"]["Shared Hit Blocks"], bounds
 
 
 def faults_of(engine, statement, parameters):

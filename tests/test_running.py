@@ -108,10 +108,10 @@ def test_a_store_that_is_away_is_said_once_and_tried_until_it_is_back(
     look = store.look
     outcomes = iter([StoreBusyError("a race"), StoreAwayError("gone"), StoreAwayError("gone")])
 
-    def away():
+    def away(**kwargs):
         for error in outcomes:
             raise error
-        return look()
+        return look(**kwargs)
 
     monkeypatch.setattr(store, "look", away)
     with caplog.at_level("INFO"):

@@ -17,6 +17,7 @@ from .values import (
     Judge,
     JudgeUnbegun,
     OnWorkerLost,
+    Passed,
     Position,
     Rescued,
     Since,
@@ -52,12 +53,16 @@ class SchedulerStore(Protocol):
     Any other exception is a fault: it is logged, and the scheduler goes on after five seconds.
     """
 
-    def look(self) -> View:
+    def look(self, *, after: Passed | None = None) -> View:
         """What there is to do, and when next. Called before every turn: make it cheap.
 
         Holds nothing. It may be stale by what is committed meanwhile; what was committed before it
         began it has to see, or an edit would wait for the next look. ``to_claim`` and
         ``to_release`` may be true in vain (somebody else is at it), never false in vain.
+
+        *after*: what was done with when it was last seen, and need not be looked through again.
+        What does stand there then may be left out, in ``to_claim`` and ``oldest_claim_at`` alone;
+        a look without it follows. May be ignored.
         """
 
     def claim(

@@ -55,6 +55,15 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """What was seen to be done with: due routines up to *position*, and unpublished runs that were
+    claimed before *claimed_at*."""
+
+    position: Position
+    claimed_at: datetime
+
+
+@dataclass(frozen=True)
 class Batch:
     """What one claim took."""
 

@@ -109,7 +109,7 @@ def _lock(
         due, plan = _arms_at(claimer.now(), claimer.namespace, resumed=after is not None)
     told: dict[str, Any] = {"most": limit}
     if after is not None:
-        told |= {"instant": after.next_run_at, "key": after.key}
+        told |= told_of(after)
     is_due = _rows(connection, due, told)
     for row in is_due:
         if row["next_run_at"] is None:  # PostgreSQL's -infinity, which is text of no instant
@@ -131,16 +131,12 @@ def _most_planned(limit: int, is_due: Rows) -> int:
 
 def _arms_at(now: sa.ColumnElement[datetime], namespace: str, *, resumed: bool) -> tuple[Any, Any]:
     """The statements of both arms: parameters most and, where a batch is *resumed* behind the last
-    one, instant and key."""
+    one, what is `told_of` that."""
     columns = [*(raw(routines.c[name]) for name in ROUTINE_COLUMNS), raw(now)]
     mine, most = schedulable(namespace), sa.bindparam("most", type_=sa.Integer())
     due = sa.select(*columns).where(mine, routines.c.next_run_at <= now)
     if resumed:
-        end = sa.tuple_(
-            sa.bindparam("instant", type_=routines.c.next_run_at.type),
-            sa.bindparam("key", type_=routines.c.id.type),
-        )
-        due = due.where(sa.tuple_(routines.c.next_run_at, routines.c.id) > end)
+        due = due.where(behind())
     due = due.order_by(routines.c.next_run_at, routines.c.id).limit(most)
     # Their next_run_at is null: the order says which index to use, whatever is known of its values.
     plan = sa.select(*columns).where(mine, to_plan()).limit(most)
@@ -152,6 +148,20 @@ def _arms_at(now: sa.ColumnElement[datetime], namespace: str, *, resumed: bool) 
 def _arms(namespace: str, *, resumed: bool) -> tuple[Any, Any]:
     """The same by the database's clock, which need not be built for every batch."""
     return _arms_at(utcnow(), namespace, resumed=resumed)
+
+
+def behind() -> sa.ColumnElement[bool]:
+    """Rows behind a position, in the order of the index; see `told_of`."""
+    position = sa.tuple_(
+        sa.bindparam("instant", type_=routines.c.next_run_at.type),
+        sa.bindparam("key", type_=routines.c.id.type),
+    )
+    return sa.tuple_(routines.c.next_run_at, routines.c.id) > position
+
+
+def told_of(position: Position) -> dict[str, Any]:
+    """The parameters of `behind`."""
+    return {"instant": position.next_run_at, "key": position.key}
 
 
 def schedulable(namespace: str) -> sa.ColumnElement[bool]:

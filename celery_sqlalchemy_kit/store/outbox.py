@@ -15,24 +15,26 @@ from ..columns import instant_of, raw, read_instant, utcnow
 from ..errors import RoutineError
 from ..rescue import Verdict
 from ..routines import ENDED, State
-from ..storage.values import Claimed, Judge, Rescued, View
+from ..storage.values import Claimed, Judge, Passed, Rescued, View
 from ..tables import routines, runs, schedulers
 from .chunks import chunks
-from .claims import Claimer, schedulable, to_plan
+from .claims import Claimer, behind, schedulable, to_plan, told_of
 from .error_text import cut
 from .states import in_states
 from .unfinished import may_go
 from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_of
 
 
-def look(connection: Connection, claimer: Claimer) -> View:
+def look(connection: Connection, claimer: Claimer, after: Passed | None) -> View:
     """One statement: when to wake, and whether there is anything to do."""
+    resumed = after is not None
     if claimer.clock.now() is None:
-        statement = _looking(claimer.namespace)
+        statement = _looking(claimer.namespace, resumed=resumed)
     else:
-        statement = _looking_at(claimer.now(), claimer.namespace)
+        statement = _looking_at(claimer.now(), claimer.namespace, resumed=resumed)
+    told = {} if after is None else told_of(after.position) | {"claimed_at": after.claimed_at}
     now, is_due, planning, next_run_at, oldest_claim_at, release = connection.execute(
-        statement
+        statement, told
     ).one()
     return View(
         read_instant(now),
@@ -44,7 +46,8 @@ def look(connection: Connection, claimer: Claimer) -> View:
     )
 
 
-def _looking_at(present: sa.ColumnElement[datetime], namespace: str) -> Any:
+def _looking_at(present: sa.ColumnElement[datetime], namespace: str, *, resumed: bool) -> Any:
+    """The statement; if it is *resumed* behind what is done with, with parameters for that."""
     mine = schedulable(namespace)
     # The order says which index to use, whatever is known of its values.
     one = sa.select(sa.literal(1)).order_by(routines.c.next_run_at, routines.c.id).limit(1)
@@ -55,6 +58,11 @@ def _looking_at(present: sa.ColumnElement[datetime], namespace: str) -> Any:
     following = following.order_by(routines.c.next_run_at).limit(1)
     claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == namespace)
     oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
+    if resumed:
+        due = due.where(behind())
+        oldest = oldest.where(
+            runs.c.claimed_at >= sa.bindparam("claimed_at", type_=runs.c.claimed_at.type)
+        )
     waits = sa.and_(runs.c.state == State.WAITING.value, runs.c.namespace == namespace)
     released = sa.select(sa.func.max(sa.case((may_go(), 1), else_=0))).where(waits)
     return sa.select(
@@ -68,9 +76,9 @@ def _looking_at(present: sa.ColumnElement[datetime], namespace: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _looking(namespace: str) -> Any:
+def _looking(namespace: str, *, resumed: bool) -> Any:
     """The same by the database's clock, which need not be built for every look."""
-    return _looking_at(utcnow(), namespace)
+    return _looking_at(utcnow(), namespace, resumed=resumed)
 
 
 def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -30,6 +30,7 @@ from ..storage.values import (
     Judge,
     JudgeUnbegun,
     OnWorkerLost,
+    Passed,
     Position,
     Presence,
     Rescued,
@@ -42,6 +43,8 @@ from ..storage.values import (
 from ..tables import schedulers
 from . import alerts, claims, outbox, registry, retention, sweeps, waiting
 from .survey import survey
+
+T = TypeVar("T")
 
 
 class Store:
@@ -61,15 +64,18 @@ class Store:
         self._adopts_edits: bool | None = None
         self._claimer = claims.Claimer(me.id, me.namespace, timezone, clock, allowed_tasks)
 
-    def look(self) -> View:
-        """What there is to do and when; locks nothing, but where there are no triggers."""
+    def look(self, *, after: Passed | None = None) -> View:
+        """What there is to do and when; locks nothing, but where there are no triggers.
+
+        *after*: what need not be looked through again; heeded as by `claim`.
+        """
         if self._adopts_edits is None:
             self._adopts_edits = hashes.stand_in(self.engine)
         if self._adopts_edits:
             with self.engine.begin() as connection:
                 hashes.adopt(connection, self._me.namespace)
         with self._for_one_statement() as connection:
-            return outbox.look(connection, self._claimer)
+            return outbox.look(connection, self._claimer, self._heeded(after))
 
     def claim(
         self,
@@ -85,8 +91,7 @@ class Store:
         only PostgreSQL, whose dead index entries it skips, heeds it.
         """
         sent = tuple(published)  # it may be claimed for twice
-        if self.engine.dialect.name != "postgresql":
-            after = None
+        after = self._heeded(after)
         for again in (False, True):
             try:
                 with self.engine.begin() as connection:
@@ -240,6 +245,9 @@ class Store:
         with self.engine.begin() as connection:
             outbox.confirm(connection, self._claimer, published)
             connection.execute(schedulers.delete().where(schedulers.c.id == self._me.id))
+
+    def _heeded(self, after: T | None) -> T | None:
+        return after if self.engine.dialect.name == "postgresql" else None
 
     @contextmanager
     def _for_one_statement(self) -> Iterator[Connection]:

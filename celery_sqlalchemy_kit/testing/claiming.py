@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
+from uuid import UUID
 
 import pytest
 
 from ..due import Decision, Occurrence
 from ..routines import Cause, Routine, State, run_id
+from ..storage.values import Passed, Position
 from .bench import (
     EVERY,
     FOUGHT_FOR,
@@ -50,6 +52,29 @@ class ClaimingConformance:
         assert {held.run.id: State.CLAIMED} == bench.runs()
         assert view.next_run_at + EVERY == store.look().next_run_at
         assert not store.look().to_claim
+
+    def test_a_look_may_leave_out_nothing_but_what_was_done_with(self, bench: Bench) -> None:
+        store = planned(bench, "a", "b")
+        bench.clock.advance(EVERY)
+        now = bench.clock.now()
+        before = Passed(Position(now - SECOND, str(UUID(int=0))), now - SECOND)
+
+        assert store.look(after=before).to_claim
+        runs = ids(claim(store))
+        view = store.look(after=before)
+        assert (False, now + EVERY, now) == (view.to_claim, view.next_run_at, view.oldest_claim_at)
+        store.confirm(runs)
+        assert store.look(after=before).oldest_claim_at is None
+
+        bench.clock.advance(SECOND)
+        later = bench.clock.now()
+        beyond = Passed(Position(later, str(UUID(int=0))), later)
+        assert now + EVERY == store.look(after=beyond).next_run_at
+        bench.edit("a", schedule={"timedelta": 3600})
+        assert store.look(after=beyond).to_claim
+        all_claimed(store)
+        bench.edit("b", next_run_at=now - EVERY)
+        assert store.look().to_claim  # it may be left out, and is found without
 
     def test_what_is_due_is_claimed_once_by_any_number_of_schedulers(self, bench: Bench) -> None:
         planned(bench, *(f"r{number}" for number in range(FOUGHT_FOR)))

@@ -18,6 +18,7 @@ from celery_sqlalchemy_kit.storage.values import (
     Judge,
     JudgeUnbegun,
     OnWorkerLost,
+    Passed,
     Position,
     Presence,
     Rescued,
@@ -47,7 +48,7 @@ class MemoryStore:
         self._memory, self._me, self._clock = memory, me, clock
         self._reader = claims.Reader(timezone, allowed_tasks)
 
-    def look(self) -> View:
+    def look(self, *, after: Passed | None = None) -> View:
         return claims.look(self._memory.read(), self._me.namespace, present(self._clock))
 
     def claim(
