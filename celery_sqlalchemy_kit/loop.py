@@ -68,7 +68,7 @@ class Loop:
         self._rescue_after = timedelta(seconds=settings.scheduler_rescue_after)
         self._grace = timedelta(seconds=settings.scheduler_misfire_grace)
         self._register_again = False
-        self._bookmark = Bookmark(clock, self._rescue_after)
+        self._bookmark = Bookmark(clock, self._rescue_after, self._grace)
         self._pipeline = Pipeline(
             store,
             clock,

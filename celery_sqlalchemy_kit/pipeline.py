@@ -100,7 +100,7 @@ class Pipeline:
             try:
                 return self._first(), self._ahead.popleft().began
             except Exception as error:  # noqa: BLE001  raised below
-                self._ahead.popleft()
+                self._drop()
                 fault = error
         if fault is not None:
             raise fault
@@ -138,8 +138,10 @@ class Pipeline:
         while self._ahead:
             try:
                 self._first()
-            finally:
-                self._ahead.popleft()
+            except Exception:
+                self._drop()
+                raise
+            self._ahead.popleft()
         self.confirm()
 
     def _claim(self) -> _Claim:
@@ -159,9 +161,14 @@ class Pipeline:
         claim = self._ahead[0]
         return self._taken(claim, claim.batch.result())
 
+    def _drop(self) -> None:
+        """The first claim under way has failed: what it was to take is still due."""
+        self._ahead.popleft()
+        self._bookmark.begin_anew()
+
     def _taken(self, claim: _Claim, batch: Batch) -> Batch:
         self._forget(claim.confirms)
-        self._bookmark.claimed(batch, claim.after)
+        self._bookmark.claimed(batch, claim.after, claim.began)
         return batch
 
     @contextmanager

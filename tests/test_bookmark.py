@@ -27,7 +27,7 @@ from celery_sqlalchemy_kit.testing.bench import register
 from example.memory_store import Memory, MemoryStore, claims
 
 SECOND = timedelta(seconds=1)
-RESCUED_AFTER = 10 * SECOND
+RESCUED_AFTER, GRACE = 10 * SECOND, 60 * SECOND
 #: Of a look from the beginning, in the tests below; and how long none follows it.
 DEAR = 0.05
 RESTS = REST * DEAR
@@ -35,7 +35,7 @@ RESTS = REST * DEAR
 
 @pytest.fixture
 def bookmark(clock):
-    return Bookmark(clock, RESCUED_AFTER)
+    return Bookmark(clock, RESCUED_AFTER, GRACE)
 
 
 class Asked:
@@ -54,6 +54,11 @@ class Asked:
         self.bookmark.look(look)
         return self.told[-1]
 
+    def twice(self, takes, **seen):
+        """As one may be dear by chance."""
+        assert self(takes, **seen) is None
+        assert self(takes, **seen) is None
+
 
 @pytest.fixture
 def look(clock, bookmark):
@@ -67,7 +72,7 @@ def test_looks_that_are_cheap_all_begin_at_the_beginning(clock, bookmark, look):
 
 
 def test_a_dear_look_is_followed_by_others_that_go_on(clock, bookmark, look):
-    look(DEAR)
+    look.twice(DEAR)
     over = clock.monotonic() + RESTS
     assert math.inf == bookmark.anew_at
 
@@ -80,19 +85,44 @@ def test_a_dear_look_is_followed_by_others_that_go_on(clock, bookmark, look):
     assert look() is None
 
 
-def test_a_look_that_took_very_long_may_have_done_so_by_chance(clock, bookmark, look):
-    look(LONGEST_REST_SECONDS)
+def test_a_look_may_have_been_dear_by_chance(look):
+    for takes in (DEAR, 0, 9, DEAR_SECONDS, DEAR):
+        assert look(takes) is None
+    assert look() is None
+
+
+@pytest.mark.parametrize(
+    ("grace", "rests"), [(GRACE, LONGEST_REST_SECONDS), (20 * SECOND, 5), (0 * SECOND, 0)]
+)
+def test_it_does_not_rest_until_what_is_late_counts_as_missed(clock, grace, rests):
+    bookmark = Bookmark(clock, RESCUED_AFTER, grace)
+    look = Asked(clock, bookmark)
+    look.twice(9)
+    if rests:
+        assert look() is not None
+        assert clock.monotonic() + rests == bookmark.anew_at
+    clock.advance(rests)
+    assert look() is None
+
+
+def test_what_may_stand_before_it_is_looked_for_at_once(clock, bookmark, look):
+    look.twice(DEAR)
     assert look() is not None
-    clock.advance(LONGEST_REST_SECONDS)
+    bookmark.claimed(replace(batch(clock), still_due=True), bookmark.position(), clock.monotonic())
+    assert bookmark.position() is None
+    assert look(DEAR) is None
+    assert look() is not None
+    bookmark.begin_anew()
     assert look() is None
 
 
 def test_before_anything_is_known_a_look_begins_at_the_beginning(clock, look):
-    assert look(DEAR, to_claim=True) is None
+    look.twice(DEAR, to_claim=True)
     assert look(DEAR, to_claim=True) is None
 
 
 def test_a_look_goes_back_as_far_as_what_is_done_now_may_stand(clock, bookmark, look):
+    look(DEAR)
     now = clock.now()
     look(DEAR)
 
@@ -104,7 +134,7 @@ def test_a_look_goes_back_as_far_as_what_is_done_now_may_stand(clock, bookmark, 
 
 def test_a_run_that_was_seen_unpublished_is_seen_again(clock, look):
     oldest = clock.now() - 60 * SECOND
-    look(DEAR, oldest=oldest)
+    look.twice(DEAR, oldest=oldest)
     assert oldest == look(oldest=oldest).claimed_at
     assert oldest == look().claimed_at
     assert oldest < look().claimed_at
@@ -118,28 +148,31 @@ def batch(clock, number=0, *, more=False):
 def test_claims_go_on_where_a_full_one_ended_or_shortly_before_the_present(clock, bookmark, look):
     assert bookmark.position() is None
     full = batch(clock, more=True)
-    bookmark.claimed(full, None)
+    now = clock.monotonic()
+    bookmark.claimed(full, None, now)
     assert full.last == bookmark.position()
-    bookmark.claimed(replace(full, last=None), full.last)  # all it took was to be planned
+    bookmark.claimed(replace(full, last=None), full.last, now)  # all it took was to be planned
     assert full.last == bookmark.position()
 
-    bookmark.claimed(batch(clock), full.last)
+    bookmark.claimed(batch(clock), full.last, now)
 
     assert clock.now() - SECOND == bookmark.position().next_run_at
 
 
 def test_what_a_look_from_the_beginning_sees_is_claimed_from_the_beginning(clock, bookmark, look):
-    bookmark.claimed(batch(clock), None)
+    began = clock.monotonic()
+    bookmark.claimed(batch(clock), None, began)
     look()
     assert bookmark.position() is not None
-    look(DEAR, to_claim=True)
+    look.twice(DEAR, to_claim=True)
     assert bookmark.position() is None
-    look(to_claim=True)
+    assert look(to_claim=True) is not None
     assert bookmark.position() is None
-    bookmark.claimed(batch(clock, more=True), batch(clock).last)  # was begun before that
-    assert bookmark.position() is None
+    for after in (None, batch(clock).last):  # were begun before that
+        bookmark.claimed(batch(clock, more=True), after, began)
+        assert bookmark.position() is None
     begun = batch(clock, 1, more=True)
-    bookmark.claimed(begun, None)
+    bookmark.claimed(begun, None, clock.monotonic())
     assert begun.last == bookmark.position()
     look(to_claim=True)
     assert begun.last == bookmark.position()

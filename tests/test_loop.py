@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -407,6 +408,18 @@ def test_a_claim_of_what_is_due_plans_few_others(beat, clock):
     assert (3, 3 + PLANNED_BESIDE, True) == (len(first.claimed), first.rows, first.more)
     assert (0, many - PLANNED_BESIDE, False) == (len(second.claimed), second.rows, second.more)
     assert 0 == third.rows
+
+
+@pytest.mark.parametrize("later", [-1, 0, 1])
+def test_a_claim_tells_of_what_has_moved_on_to_what_has_come_already(beat, clock, later):
+    poll = beat(every(60))
+    poll.run()
+    clock.advance(60)
+    due = clock.now() + later * SECOND
+    batch = poll.store.claim(
+        lambda *told: replace(decide(*told, Limits()), next_run_at=due), limit=10
+    )
+    assert (1, later <= 0) == (len(batch.claimed), batch.still_due)
 
 
 def test_max_runs_switches_a_routine_off_when_it_is_reached(beat, clock):

@@ -25,6 +25,10 @@ on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=Tru
 BATCH = 10
 
 
+def bookmark_of(clock):
+    return Bookmark(clock, timedelta(seconds=10), timedelta(seconds=60))
+
+
 def many(beat, number=105, **settings):
     """A scheduler with *number* routines, all of which are due."""
     declared = [Declared(f"r{n}", "tasks.r", schedules.parse(60)) for n in range(number)]
@@ -195,7 +199,7 @@ class Slow:
 
 def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock):
     store = Slow()
-    bookmark = Bookmark(clock, timedelta(seconds=10))
+    bookmark = bookmark_of(clock)
     claims = Pipeline(store, clock, bookmark, limit=10, ahead=2)
     sent = [uuid4() for _ in range(2)]
     claims.record().extend(sent)
@@ -229,10 +233,8 @@ class Stopped:
 
 @pytest.mark.parametrize("call", ["take", "confirm"])
 def test_a_farewell_lets_the_database_notice_that_a_call_was_cut_short(clock, monkeypatch, call):
-    claims, left = (
-        Pipeline(Stopped(), clock, Bookmark(clock, timedelta(seconds=10)), limit=10, ahead=2),
-        [],
-    )
+    claims = Pipeline(Stopped(), clock, bookmark_of(clock), limit=10, ahead=2)
+    left = []
     monkeypatch.setattr(pipeline, "wait", lambda *a, **_: left.append(wait(*a, timeout=0).not_done))
     claims.record().append(uuid4())
     claims.finish(1)
@@ -245,7 +247,7 @@ def test_a_farewell_lets_the_database_notice_that_a_call_was_cut_short(clock, mo
 
 def test_a_farewell_waits_for_the_claim_that_was_waited_for_when_the_stop_came(clock, monkeypatch):
     store = Slow()
-    claims = Pipeline(store, clock, Bookmark(clock, timedelta(seconds=10)), limit=10, ahead=1)
+    claims = Pipeline(store, clock, bookmark_of(clock), limit=10, ahead=1)
     claims.go_ahead(None)
     (claim,) = claims._ahead
 

@@ -78,6 +78,8 @@ class Batch:
     more: bool = False
     #: Where the batch of due rows ended.
     last: Position | None = None
+    #: A routine has moved on to an instant that has come already.
+    still_due: bool = False
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def claim(
     standing = unfinished.read(connection, (row["id"] or "" for row in guarded))
     writes = Writes(claimer.namespace, present)
     claimed: list[Claimed] = []
-    last, cut_short = None, False
+    last, cut_short, still_due = None, False, False
     for text in (*due, *plan):
         if len(claimed) >= limit:
             # Rows bound the locks, runs bound the writes: a row can have a backlog of many.
@@ -77,6 +77,7 @@ def claim(
             continue
         step = step_of(row.routine, decide, present, standing.get(row.key, Unfinished()))
         _write(writes, row, step, claimer.id)
+        still_due |= step.next_run_at is not None and step.next_run_at <= present
         claimed += (Claimed(run, present, row.routine) for run in step.runs)
         _rewrite(writes, row, claimer.timezone)
         if row.routine.next_run_at is not None:
@@ -91,6 +92,7 @@ def claim(
         rows=len(due) + len(plan),
         more=cut_short or len(due) == limit or len(plan) == _most_planned(limit, due),
         last=last,
+        still_due=still_due,
     )
 
 
