@@ -48,6 +48,8 @@ class Confirms:
         self._channel = channel
         self._send, channel.basic_publish = channel.basic_publish, self._publish
         self._open, channel.open = channel.open, self._reopen
+        self._written = _Written()
+        self._writer = channel.connection.frame_writer_cls(channel.connection, self._written)
         self._is_stale: Callable[[], bool] | None = None
         #: Whether the broker has ended the channel, for one of its messages or declarations.
         #: py-amqp opens it again at once, and confirms nothing from then on: connect anew.
@@ -140,15 +142,15 @@ class Confirms:
         **_: Any,
     ) -> bytes:
         """What ``basic_publish`` would write. Nor does it listen to the broker first."""
-        connection, written = self._connection(), _Written()
+        connection = self._connection()
         writer = connection.frame_writer
-        connection.frame_writer = connection.frame_writer_cls(connection, written)
+        connection.frame_writer, self._written.octets = self._writer, []
         try:
             told = (0, exchange, routing_key, mandatory, immediate)
             self._channel.send_method(spec.Basic.Publish, "Bssbb", told, message)
         finally:
             connection.frame_writer = writer
-        return b"".join(written.octets)
+        return b"".join(self._written.octets)
 
     def _publish(self, *args: Any, **kwargs: Any) -> Any:
         """One message; it is waited for, unless it is one of the group."""

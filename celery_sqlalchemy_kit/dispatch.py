@@ -7,6 +7,7 @@ swallows every failure, and has to be called because others hook into it.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -186,23 +187,29 @@ class Publisher:
         Returns:
             those behind one for which the broker has ended the channel.
         """
-        rest = list(claimed)
-        try:
-            with confirms.gathered(self._is_stale):
-                while rest and not (self._outage.lasts or confirms.is_broken or self._is_stale()):
-                    self._publish_unconfirmed(confirms, rest.pop(0), sent)
-        except self._connection_errors() as error:
-            self._lose(error)
-        finally:
-            sent += (run.id for run in confirms.taken)
-            for run in confirms.refused:
-                self._note(run, MessageNacked("the broker did not take it"))
-            if confirms.is_broken:  # for which of them, the next ones have to tell
-                self._one_by_one = PUSHED
-                self.close()
+        rest = deque(claimed)
+        with stops.held():
+            try:
+                with confirms.gathered(self._is_stale):
+                    while rest and not (
+                        self._outage.lasts or confirms.is_broken or self._is_stale()
+                    ):
+                        self._publish_unconfirmed(confirms, rest.popleft(), sent)
+            except self._connection_errors() as error:
+                self._lose(error)
+            finally:
+                self._note_confirmed(confirms, sent)
         if self._is_stale():
             raise _Stale
-        return rest
+        return list(rest)
+
+    def _note_confirmed(self, confirms: Confirms, sent: list[UUID]) -> None:
+        sent += (run.id for run in confirms.taken)
+        for run in confirms.refused:
+            self._note(run, MessageNacked("the broker did not take it"))
+        if confirms.is_broken:  # for which of them, the next ones have to tell
+            self._one_by_one = PUSHED
+            self.close()
 
     def _publish_unconfirmed(self, confirms: Confirms, held: Claimed, sent: list[UUID]) -> None:
         """Publish a run, without waiting if there is a template; what is not may be declared first,
@@ -224,7 +231,7 @@ class Publisher:
         """Publish a few runs; with a transport that can, in one go, and then all or none count."""
         gathered = self._gathered()
         self._sent = [] if self._gathers else sent
-        with stops.held():
+        with stops.held() if self._gathers else nullcontext():
             try:
                 with gathered:
                     self._apply_all(claimed)
@@ -237,7 +244,8 @@ class Publisher:
     def _apply_all(self, claimed: Sequence[Claimed]) -> None:
         for held in claimed:
             if not self._outage.lasts and self._is_connected():
-                self._apply(held)
+                with nullcontext() if self._gathers else stops.held():
+                    self._apply(held)
             if self._is_stale():
                 raise _Stale  # what is gathered is dropped with it
 

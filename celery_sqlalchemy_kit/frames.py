@@ -23,6 +23,11 @@ _HEADER, _SIZE_AT = Struct(">HHQH"), 4
 _SHORT, _TABLE = (1 << 15, 1 << 14), 1 << 13
 
 
+def octets_of(text: str) -> bytes:
+    """As py-amqp encodes it."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 class Length(NamedTuple):
     """A part that says how long the parts *counted* are, with *constant* octets beside them."""
 
@@ -46,7 +51,7 @@ class Frames(NamedTuple):
         """
         parts = list(self.parts)
         for place, name in self.slots:
-            parts[place] = values[name].encode()
+            parts[place] = octets_of(values[name])
         for part, packed, constant, counted in self.lengths:
             parts[part] = packed(constant + sum([len(parts[place]) for place in counted]))
         return b"".join(parts)
@@ -90,7 +95,7 @@ def taken_apart(octets: bytes, values: Mapping[str, str]) -> Frames | None:
         table = _table(octets, header)
     except (ValueError, error):
         return None
-    names = {value.encode(): name for name, value in values.items()}
+    names = {octets_of(value): name for name, value in values.items()}
     own = list(_found(octets, names))
     fields = [
         _Field(header.start - _LONG.size, _LONG, header),

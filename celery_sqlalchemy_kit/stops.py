@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 #: Seconds after which a stop waits no longer.
@@ -50,13 +50,15 @@ class _Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._came is not None:
-            self._obeyed = True
+            with self._lock:
+                self._obeyed = True
             self._handlers[number](number, frame)
             return
         self._came = number
         late = threading.Timer(STOP_SECONDS, self._insist, [number])
         late.daemon = True
-        late.start()
+        with suppress(RuntimeError):  # the system has no more threads for us
+            late.start()
 
     def _insist(self, number: int) -> None:
         """To the main thread, which may wait for a broker."""

@@ -19,7 +19,7 @@ from . import messages
 from .confirms import Confirms
 from .contents import NOTHING, Content, Contents
 from .examples import Example, copied
-from .frames import Frames
+from .frames import Frames, octets_of
 from .frames import taken_apart as frames_of
 from .routines import HEADER
 from .storage.values import Claimed
@@ -96,14 +96,14 @@ class Template:
 
     def framed(self, held: Claimed, confirms: Confirms) -> bytes | None:
         """The octets of a run's message; None: they can be none."""
-        if self._may_have_frames and self._frames is None:
+        if self._may_have_frames:
+            self._may_have_frames = False
             self._frames = self._made_frames(held, confirms)
-            self._may_have_frames = self._frames is not None
         if self._frames is None:
             return None
         self.check(held)
         values = self._values(held)
-        if len(values["body"]) > confirms.longest_body:
+        if len(octets_of(values["body"])) > confirms.longest_body:
             return None
         return self._frames.filled(values)
 

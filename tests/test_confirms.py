@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -243,6 +245,37 @@ def test_what_is_published_when_a_stop_comes_is_known(beat, queue, rabbitmq_url)
     with listening(signals.before_task_publish), stopped:
         sending.publisher.publish(claims, now, sent)
     assert ids(claims) == sent
+    assert list(map(str, sent)) == received(rabbitmq_url, queue)
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_a_stop_while_the_brokers_word_is_waited_for_loses_none_of_it(
+    beat, queue, rabbitmq_url, long
+):
+    sending, claims, sent = Beat(beat(rabbitmq_url).app, long=long), held(20), []
+    assert sending.publisher.ready()
+    confirms = sending.publisher._confirms
+    wait, came = confirms._wait, []
+
+    def stop():
+        wait()
+        if confirms._numbered or long:
+            came.append(True)
+            if len(came) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def obey(*_):
+        raise SystemExit
+
+    confirms._wait = stop
+    before = signal.signal(signal.SIGTERM, obey)
+    try:
+        with pytest.raises(SystemExit):
+            sending.publisher.publish(claims, sending.publisher._clock.monotonic(), sent)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    sending.publisher.close()
+    assert sent
     assert list(map(str, sent)) == received(rabbitmq_url, queue)
 
 

@@ -22,14 +22,17 @@ def stop(request):
         obeyed.append(number)
         raise SystemExit
 
-    before = signal.signal(request.param, obey)
+    stops = (signal.SIGTERM, signal.SIGINT)
+    before = {each: signal.getsignal(each) for each in stops}
+    signal.signal(request.param, obey)
 
     def send():
         os.kill(os.getpid(), request.param)
 
     send.obeyed = obeyed
     yield send
-    signal.signal(request.param, before)
+    for each in stops:
+        signal.signal(each, before[each])
 
 
 @held()

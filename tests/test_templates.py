@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+import os
+import signal
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from celery.beat import Scheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu import Exchange, Producer, Queue
+from redis.client import Pipeline
 
 from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
@@ -452,6 +455,50 @@ def test_a_queue_that_redis_refuses_harms_no_other(beat, redis_url):
         assert sent == [each.run.id for each in fine[2:]]
         client.delete("bad")
     assert set(pushed(redis_url)) == {str(each.run.id) for each in fine[2:]}
+
+
+def stopped_by_pushes(monkeypatch):
+    """Whoever pushes to Redis is told to stop as soon as Redis has answered."""
+    execute, execute_command = Pipeline.execute, redis.Redis.execute_command
+
+    def whole(self, *args, **kwargs):
+        pushes = [command[0][0] for command in self.command_stack].count("LPUSH")
+        done = execute(self, *args, **kwargs)
+        if pushes:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    def single(self, *args, **kwargs):
+        done = execute_command(self, *args, **kwargs)
+        if args[0] == "LPUSH":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(Pipeline, "execute", whole)
+    monkeypatch.setattr(redis.Redis, "execute_command", single)
+
+
+@pytest.mark.parametrize("by", ["texts", "kombu"])
+def test_a_stop_in_the_middle_of_a_push_is_obeyed_when_it_is_known_to_be_done(
+    beat, redis_url, monkeypatch, by
+):
+    def obey(*_):
+        raise SystemExit
+
+    sending = beat()
+    sending.publish(held(), held())
+    pushed(redis_url)
+    claims, sent = [held() for _ in range(4)], []
+    before = signal.signal(signal.SIGTERM, obey)
+    stopped_by_pushes(monkeypatch)
+    try:
+        with listening() if by == "kombu" else nullcontext(), pytest.raises(SystemExit):
+            sending.publisher.publish(claims, sending.publisher._clock.monotonic(), sent)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        monkeypatch.undo()
+    assert sent
+    assert set(map(str, sent)) == set(pushed(redis_url))
 
 
 def test_beat_tells_of_each_message_as_ever(beat, caplog):
