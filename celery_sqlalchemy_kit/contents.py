@@ -40,6 +40,7 @@ class Contents:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._shown: tuple[int | None, int | None, int] = (None, None, 0)
+        self._writer: Any = None
         self._plain = False
         self._channel: Any = None
         self._kept: dict[str, Content] = {}
@@ -55,9 +56,10 @@ class Contents:
             amqp.kwargsrepr_maxsize,
             self._app.conf.task_repr_maxlevels,
         )
-        seen = (shown, _is_plain(), channel)
-        if seen != (self._shown, self._plain, self._channel) or not self._plain:
-            self._shown, self._plain, self._channel = seen
+        seen = (shown, serialization.registry._encoders.get("json"), channel)  # noqa: SLF001
+        if seen != (self._shown, self._writer, self._channel):
+            self._shown, self._writer, self._channel = seen
+            self._plain = _is_plain()
             self._kept.clear()
 
     def of(self, run: Run) -> Content:

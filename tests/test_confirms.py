@@ -259,7 +259,7 @@ def test_a_stop_while_the_brokers_word_is_waited_for_loses_none_of_it(
 
     def stop():
         wait()
-        if confirms._numbered or long:
+        if confirms._numbered or long or not HAS_TEMPLATES:
             came.append(True)
             if len(came) == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -367,7 +367,7 @@ own = st.fixed_dictionaries(
     {
         "id": st.uuids().map(str),
         "eta": st.text("-:T.0123456789", min_size=20),
-        "body": st.text().map("[{}]".format),
+        "body": st.text().map("[its own, {}]".format),
     }
 )
 table = st.dictionaries(
