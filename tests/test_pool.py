@@ -474,6 +474,7 @@ def test_a_tracer_that_is_blocked_holds_up_neither_coroutines_nor_other_tracers(
     gate.wait_for()
     stuck = send(pool, task(body, name="stuck", before_start=lambda *_: blocked.pass_in_thread()))
     blocked.wait_for()
+    wait_for(lambda: any(each.held_up for each in pool._tracers), PATIENCE)
     free = task(body, name="free")
 
     assert ["'ran'"] * 10 == [send(pool, free).value for _ in range(10)]
@@ -1052,6 +1053,23 @@ def test_a_tracer_that_was_blocked_has_no_more_to_do_afterwards_than_the_others(
     for threads, call in batch:
         threads.put(call)
     assert {"'ran'"} == {each.value for each in told}
+
+
+def test_a_blocked_tracer_is_left_alone_however_much_waits_for_the_other(start, send, task):
+    async def body():
+        return "ran"
+
+    pool, shared = start(limit=50), task(body)
+    (busy, blocked), gates = pool._tracers, [threading.Event(), threading.Event()]
+    blocked.put(gates[0].wait)
+    wait_for(lambda: blocked.held_up, PATIENCE)
+    busy.put(gates[1].wait)
+    told = [send(pool, shared) for _ in range(5)]
+
+    assert 1 == blocked.load
+    gates[1].set()
+    assert ["'ran'"] * 5 == [each.value for each in told]
+    gates[0].set()
 
 
 def test_a_channel_of_kombus_keeps_its_redis_client_as_long_as_its_connections(redis_url):

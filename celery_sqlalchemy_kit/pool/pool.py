@@ -118,8 +118,12 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
         return job
 
     def _choose_tracer(self) -> Threads:
-        """One with least to do; of those, as jobs yet to be handed over are not seen, in turn."""
-        chosen = min(self._tracers, key=lambda each: each.load)
+        """One with least to do; of those, as jobs yet to be handed over are not seen, in turn.
+
+        However little it has to do, one that is blocked comes last: another that is about to end
+        its call seems as busy, and more so with what waits for it.
+        """
+        chosen = min(self._tracers, key=lambda each: (each.held_up, each.load))
         self._tracers.remove(chosen)
         self._tracers.append(chosen)
         return chosen
