@@ -24,6 +24,11 @@ from .clock import Clock
 from .storage import SchedulerStore
 from .storage.values import Batch, Decide, Position
 
+#: Rows that the first of several claims in a row takes; each next one twice as many as the one
+#: before, up to the batch size. The first messages of many leave soon, and while they do, the
+#: others are claimed.
+FIRST = 100
+
 
 class Streak:
     """Work without a pause in between: since when, by the database's clock.
@@ -44,10 +49,11 @@ class Streak:
 
 @dataclass(frozen=True)
 class _Claim:
-    """One that is under way: since when, from where on, and what has been published that it
-    confirms."""
+    """One that is under way: since when, how many rows at most, from where on, and what has been
+    published that it confirms."""
 
     began: float
+    limit: int
     after: Position | None
     confirms: list[list[UUID]]
     batch: Future[Batch]
@@ -64,6 +70,8 @@ class Pipeline:
         self._bookmark = bookmark
         self._limit = limit
         self._most_ahead = ahead
+        #: Claims begun since the last one that has left nothing.
+        self._in_a_row = 0
         self._ahead: deque[_Claim] = deque()
         #: By batch: what is handed to a claim to be confirmed stays here until that has returned.
         self._published: list[list[UUID]] = []
@@ -145,13 +153,15 @@ class Pipeline:
         self.confirm()
 
     def _claim(self) -> _Claim:
-        began = self._clock.monotonic()
-        return _Claim(began, self._bookmark.position(), self._unconfirmed(), Future())
+        limit = min(self._limit, FIRST << min(self._in_a_row, 10))
+        self._in_a_row += 1
+        began, after = self._clock.monotonic(), self._bookmark.position()
+        return _Claim(began, limit, after, self._unconfirmed(), Future())
 
     def _ask(self, claim: _Claim, decide: Decide) -> Batch:
         return self._store.claim(
             decide,
-            limit=self._limit,
+            limit=claim.limit,
             after=claim.after,
             published=chain.from_iterable(claim.confirms),
         )
@@ -167,6 +177,8 @@ class Pipeline:
         self._bookmark.begin_anew()
 
     def _taken(self, claim: _Claim, batch: Batch) -> Batch:
+        if not batch.more:
+            self._in_a_row = 0
         self._forget(claim.confirms)
         self._bookmark.claimed(batch, claim.after, claim.began)
         return batch

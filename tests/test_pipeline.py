@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from concurrent.futures import wait
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from uuid import uuid4
 
 import pytest
@@ -23,6 +23,7 @@ from celery_sqlalchemy_kit.tables import runs
 
 on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 BATCH = 10
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def bookmark_of(clock):
@@ -219,6 +220,37 @@ def test_what_a_claim_confirms_counts_as_unconfirmed_until_it_has_returned(clock
     claims.take(None)
     assert [later] == store.asked[-1]
     assert [] == claims.published
+
+
+class Lasting:
+    """A store in which there is more to claim, so many times."""
+
+    def __init__(self, times):
+        self.times = times
+        self.limits = []
+
+    def claim(self, decide, *, limit, after, published):
+        self.limits.append(limit)
+        return Batch(now=NOW, more=len(self.limits) % self.times > 0)
+
+
+@pytest.mark.parametrize(("limit", "limits"), [(500, [100, 200, 400, 500, 500]), (70, [70] * 5)])
+def test_claims_in_a_row_take_more_and_more(clock, limit, limits):
+    store = Lasting(5)
+    claims = Pipeline(store, clock, bookmark_of(clock), limit=limit, ahead=0)
+    for _ in range(10):
+        claims.take(None)
+    assert limits * 2 == store.limits
+
+
+def test_claims_ahead_take_more_and_more(clock):
+    store = Lasting(100)
+    claims = Pipeline(store, clock, bookmark_of(clock), limit=10_000, ahead=2)
+    for _ in range(8):
+        claims.take(None)
+        claims.go_ahead(None)
+        claims.finish(10)
+    assert [100 * 2**n for n in range(7)] + [10_000] * 3 == sorted(store.limits)
 
 
 class Stopped:
