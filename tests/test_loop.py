@@ -14,7 +14,7 @@ from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.due import Limits, decide
 from celery_sqlalchemy_kit.routines import Cause, Declared
-from celery_sqlalchemy_kit.store.claims import PLANNED_BESIDE
+from celery_sqlalchemy_kit.store.candidates import PLANNED_BESIDE
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.tables import routines, runs
 from celery_sqlalchemy_kit.testing import ManualBeat

@@ -14,8 +14,9 @@ from ..columns import instant_of, raw
 from ..routines import State
 from ..storage.values import Change, Found, RunEnd
 from ..tables import routines, runs
+from .candidates import schedulable
 from .chunks import chunks
-from .claims import Claimer, schedulable
+from .claimer import Claimer
 from .present import SomeInstant
 from .states import in_states
 

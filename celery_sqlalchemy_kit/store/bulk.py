@@ -28,7 +28,8 @@ def insert_all(
         return
     if connection.dialect.name == "postgresql":
         shared, own = by_column(columns, rows)
-        connection.execute(_from_arrays(table, columns, frozenset(shared)), {**shared, **own})
+        statement = sa.text(inserting(table, columns, frozenset(shared)))
+        connection.execute(statement, {**shared, **own})
     else:
         connection.execute(table.insert(), list(rows))
 
@@ -70,9 +71,8 @@ def cast(name: str, kind: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _from_arrays(
-    table: sa.Table, columns: tuple[str, ...], shared: frozenset[str]
-) -> sa.TextClause:
+def inserting(table: sa.Table, columns: tuple[str, ...], shared: frozenset[str]) -> str:
+    """PostgreSQL's statement that inserts what `by_column` has taken apart."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     types = {name: table.c[name].type for name in columns}
     kinds = {
@@ -89,7 +89,7 @@ def _from_arrays(
     )
     names = ", ".join(f'"{name}"' for name in columns)
     read = ", ".join(f'"{name}"' for name in own)
-    return sa.text(
+    return (
         f"INSERT INTO {table.name} ({names}) SELECT {chosen} "
         f"FROM unnest({', '.join(arrays)}) AS line ({read})"
     )

@@ -14,7 +14,7 @@ from ..clock import DATABASE, Clock
 from ..columns import instant_of, raw, read_instant
 from ..health import COUNTED, Beat, Bounds, Overdue, Seen
 from ..tables import routines, schedulers
-from .claims import schedulable
+from .candidates import schedulable
 from .connections import make_engine
 from .faults import Fault, kind_of
 from .present import now_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -17,8 +16,9 @@ from ..rescue import Verdict
 from ..routines import ENDED, State
 from ..storage.values import Claimed, Judge, Passed, Rescued, View
 from ..tables import routines, runs, schedulers
+from .candidates import behind, schedulable, to_plan, told_of
 from .chunks import chunks
-from .claims import Claimer, behind, schedulable, to_plan, told_of
+from .claimer import Claimer
 from .error_text import cut
 from .states import in_states
 from .unfinished import may_go
@@ -26,23 +26,25 @@ from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_o
 
 
 def look(connection: Connection, claimer: Claimer, after: Passed | None) -> View:
-    """One statement: when to wake, and whether there is anything to do."""
+    """When to wake, and whether there is anything to do: one statement, and where runs wait for
+    others one more, which PostgreSQL takes twice as long to plan as to answer both."""
     resumed = after is not None
     if claimer.clock.now() is None:
         statement = _looking(claimer.namespace, resumed=resumed)
     else:
         statement = _looking_at(claimer.now(), claimer.namespace, resumed=resumed)
     told = {} if after is None else told_of(after.position) | {"claimed_at": after.claimed_at}
-    now, is_due, planning, next_run_at, oldest_claim_at, release = connection.execute(
+    now, is_due, planning, next_run_at, oldest_claim_at, waits = connection.execute(
         statement, told
     ).one()
+    to_release = waits is not None and connection.execute(_releasing(claimer.namespace)).scalar()
     return View(
         read_instant(now),
         is_due is not None or planning is not None,
         instant_of(next_run_at),
         instant_of(oldest_claim_at),
-        waiting=release is not None,
-        to_release=release == 1,
+        waiting=waits is not None,
+        to_release=bool(to_release),
     )
 
 
@@ -63,60 +65,31 @@ def _looking_at(present: sa.ColumnElement[datetime], namespace: str, *, resumed:
         oldest = oldest.where(
             runs.c.claimed_at >= sa.bindparam("claimed_at", type_=runs.c.claimed_at.type)
         )
-    waits = sa.and_(runs.c.state == State.WAITING.value, runs.c.namespace == namespace)
-    released = sa.select(sa.func.max(sa.case((may_go(), 1), else_=0))).where(waits)
+    waits = sa.select(sa.literal(1)).where(_waits(namespace)).limit(1)
     return sa.select(
         raw(present),
         due.scalar_subquery(),
         plan.scalar_subquery(),
         raw(following.scalar_subquery()),
         raw(oldest.scalar_subquery()),
-        released.scalar_subquery(),
+        waits.scalar_subquery(),
     )
+
+
+def _waits(namespace: str) -> sa.ColumnElement[bool]:
+    return sa.and_(runs.c.state == State.WAITING.value, runs.c.namespace == namespace)
+
+
+@lru_cache(maxsize=16)
+def _releasing(namespace: str) -> Any:
+    """Whether a run that waits need no longer."""
+    return sa.select(sa.func.max(sa.case((may_go(), 1), else_=0))).where(_waits(namespace))
 
 
 @lru_cache(maxsize=16)
 def _looking(namespace: str, *, resumed: bool) -> Any:
     """The same by the database's clock, which need not be built for every look."""
     return _looking_at(utcnow(), namespace, resumed=resumed)
-
-
-def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> None:
-    """What was published is ``sent``, unless a worker has begun it, or is about to: one that is
-    frozen in the middle of that must not hold up the scheduler."""
-    for published in chunks(ids):
-        if connection.dialect.name == "postgresql":
-            keys = ",".join(sorted(map(str, published)))  # rows are locked in one order
-            told = {"ids": f"{{{keys}}}", "now": claimer.clock.now()}
-            connection.execute(_CONFIRM_POSTGRESQL, told | {"me": str(claimer.id)})
-            continue
-        mine = sa.and_(
-            runs.c.id.in_(published),
-            runs.c.state == State.CLAIMED.value,
-            runs.c.claimed_by == claimer.id,
-        )
-        free: Any = sa.select(runs.c.id).where(mine).order_by(runs.c.id)
-        free = free.with_for_update(skip_locked=True)
-        if connection.dialect.name == "mysql":  # which does not update what it selects from
-            free = connection.execute(free).scalars().all()
-        values = {"state": State.SENT.value, "sent_at": claimer.now(), "error": None}
-        connection.execute(runs.update().where(mine, runs.c.id.in_(free)).values(values))
-
-
-# One by one, by the primary key: the index by state, which "state ||" keeps it from, is full of
-# dead entries, and any other join may read the whole table, which the planner takes for small.
-_CONFIRM_POSTGRESQL = sa.text(
-    f"""
-    WITH free AS MATERIALIZED (
-        SELECT run.id FROM unnest(CAST(:ids AS uuid[])) AS published (id)
-        CROSS JOIN LATERAL (
-            SELECT id FROM routine_runs
-            WHERE id = published.id AND claimed_by = CAST(:me AS uuid)
-            AND state || '' = '{State.CLAIMED.value}' LIMIT 1 FOR UPDATE SKIP LOCKED) AS run)
-    UPDATE routine_runs SET state = '{State.SENT.value}', error = NULL,
-        sent_at = coalesce(CAST(:now AS timestamptz), statement_timestamp())
-    FROM free WHERE routine_runs.id = free.id"""
-)
 
 
 def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:

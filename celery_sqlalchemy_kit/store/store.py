@@ -42,6 +42,8 @@ from ..storage.values import (
 )
 from ..tables import schedulers
 from . import alerts, claims, outbox, registry, retention, sweeps, waiting
+from .claimer import Claimer
+from .sent import confirm
 from .survey import survey
 
 T = TypeVar("T")
@@ -62,7 +64,7 @@ class Store:
         self.engine = engine
         self._me = me
         self._adopts_edits: bool | None = None
-        self._claimer = claims.Claimer(me.id, me.namespace, timezone, clock, allowed_tasks)
+        self._claimer = Claimer(me.id, me.namespace, timezone, clock, allowed_tasks)
 
     def look(self, *, after: Passed | None = None) -> View:
         """What there is to do and when; locks nothing, but where there are no triggers.
@@ -95,9 +97,14 @@ class Store:
         for again in (False, True):
             try:
                 with self.engine.begin() as connection:
-                    outbox.confirm(connection, self._claimer, sent)
                     return claims.claim(
-                        connection, self._claimer, decide, limit=limit, after=after, again=again
+                        connection,
+                        self._claimer,
+                        decide,
+                        limit=limit,
+                        after=after,
+                        published=sent,
+                        again=again,
                     )
             except IntegrityError:
                 if again:
@@ -107,7 +114,7 @@ class Store:
     def confirm(self, published: Iterable[UUID]) -> None:
         """What was published is ``sent``."""
         with self.engine.begin() as connection:
-            outbox.confirm(connection, self._claimer, published)
+            confirm(connection, self._claimer, published)
 
     def note_fault(self, run_id: UUID, fault: str) -> None:
         """Write into a claimed run why its message cannot be published."""
@@ -243,7 +250,7 @@ class Store:
     def leave(self, published: Iterable[UUID] = ()) -> None:
         """A clean stop: this scheduler counts no longer, at once; what it *published* is sent."""
         with self.engine.begin() as connection:
-            outbox.confirm(connection, self._claimer, published)
+            confirm(connection, self._claimer, published)
             connection.execute(schedulers.delete().where(schedulers.c.id == self._me.id))
 
     def _heeded(self, after: T | None) -> T | None:

@@ -20,7 +20,7 @@ from ..routines import State
 from ..storage.values import Again, JudgeUnbegun, Lost, OnWorkerLost, Place, Swept, Walk
 from ..tables import runs
 from .chunks import chunks
-from .claims import Claimer
+from .claimer import Claimer
 from .present import SomeInstant
 from .states import in_states
 from .unsent import run_of

@@ -12,7 +12,7 @@ from .. import due
 from ..details import RoutineDetails
 from ..routines import Routine
 from ..tables import routines
-from .claims import schedulable, to_plan
+from .candidates import schedulable, to_plan
 from .desk import Desk
 from .routine_list import read
 

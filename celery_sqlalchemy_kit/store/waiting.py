@@ -22,7 +22,7 @@ from ..routines import BY_HAND, State
 from ..storage.values import Claimed, Rescued
 from ..tables import runs
 from .chunks import CHUNK
-from .claims import Claimer
+from .claimer import Claimer
 from .unfinished import may_go
 from .unsent import UNSENT, end_unsent, run_of, standing_of, stranded_of
 

@@ -17,7 +17,7 @@ from ..migrations.triggers import QUIET
 from ..routines import Run, State
 from ..steps import Step
 from ..tables import routines, runs
-from .bulk import by_column, cast, insert_all
+from .bulk import by_column, cast, insert_all, inserting
 from .chunks import chunks
 from .rows import Fetched
 
@@ -49,22 +49,34 @@ _STEP_COLUMNS = {
 }
 
 
-@lru_cache(maxsize=64)
-def _step_postgresql(shared: frozenset[str]) -> sa.TextClause:
-    """One statement for the whole batch, and quiet: it also keeps the triggers from waking all."""
+def _stepping(shared: frozenset[str]) -> tuple[str, str]:
+    """PostgreSQL's: what comes first, and the statement for the whole batch. Quiet: it keeps the
+    triggers from waking all."""
     own = {"key": "uuid", **{n: kind for n, (_, kind) in _STEP_COLUMNS.items() if n not in shared}}
     arrays = ", ".join(cast(name, f"{kind}[]") for name, kind in own.items())
     moved = ", ".join(
         f"{column} = " + (cast(name, kind) if name in shared else f"step.{name}")
         for name, (column, kind) in _STEP_COLUMNS.items()
     )
-    return sa.text(
+    return (
         f"""
         WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
         step AS MATERIALIZED (
-            SELECT step.* FROM quiet, unnest({arrays}) AS step ({", ".join(own)}))
-        UPDATE routines SET {moved}, paused_at = NULL FROM step WHERE routines.id = step.key"""
+            SELECT step.* FROM quiet, unnest({arrays}) AS step ({", ".join(own)}))""",
+        f"UPDATE routines SET {moved}, paused_at = NULL FROM step WHERE routines.id = step.key",
     )
+
+
+@lru_cache(maxsize=64)
+def _step_postgresql(shared: frozenset[str]) -> sa.TextClause:
+    return sa.text(" ".join(_stepping(shared)))
+
+
+@lru_cache(maxsize=64)
+def _step_and_run_postgresql(shared: frozenset[str], of_runs: frozenset[str]) -> sa.TextClause:
+    """The same, which inserts runs as well: each statement is a round trip."""
+    first, step = _stepping(shared)
+    return sa.text(f"{first}, moved AS ({step}) {inserting(runs, _RUN_COLUMNS, of_runs)}")
 
 
 # As many statements as rows would be as many round trips. MySQL 8 and MariaDB 10.6 have it, whose
@@ -199,18 +211,14 @@ class Writes:
         Raises:
             sqlalchemy.exc.IntegrityError: a run's id is in the ledger already.
         """
-        dialect = connection.dialect.name
-        insert_all(connection, runs, _RUN_COLUMNS, self._runs)
         if self.rewritten:
             # Before the steps: to the triggers it is an edit, which clears next_run_at.
             self._rewrite(connection)
-        if self._steps and dialect == "postgresql":
-            shared, own = by_column(("key", *_STEP_COLUMNS), self._steps)
-            connection.execute(_step_postgresql(frozenset(shared)), {**shared, **own})
-        elif self._steps and dialect == "mysql":
-            connection.execute(_STEP_MYSQL, {"steps": json.dumps(self._steps, default=_for_mysql)})
-        elif self._steps:
-            connection.execute(_STEP, self._steps)
+        if self._steps and connection.dialect.name == "postgresql":
+            self._step_postgresql(connection)
+        else:
+            insert_all(connection, runs, _RUN_COLUMNS, self._runs)
+            self._step(connection)
         if self.over:
             over = routines.c.id.in_(self.over)
             # First: the triggers keep it, and would set it later than what this claim has ended.
@@ -219,6 +227,21 @@ class Writes:
         for keys in chunks(self.spent):
             connection.execute(routines.delete().where(routines.c.id.in_(keys)))
         self._write_faults(connection)
+
+    def _step_postgresql(self, connection: Connection) -> None:
+        shared, own = by_column(("key", *_STEP_COLUMNS), self._steps)
+        if not self._runs:
+            connection.execute(_step_postgresql(frozenset(shared)), {**shared, **own})
+            return
+        of_runs, own_of_runs = by_column(_RUN_COLUMNS, self._runs)
+        statement = _step_and_run_postgresql(frozenset(shared), frozenset(of_runs))
+        connection.execute(statement, {**shared, **own, **of_runs, **own_of_runs})
+
+    def _step(self, connection: Connection) -> None:
+        if self._steps and connection.dialect.name == "mysql":
+            connection.execute(_STEP_MYSQL, {"steps": json.dumps(self._steps, default=_for_mysql)})
+        elif self._steps:
+            connection.execute(_STEP, self._steps)
 
     def _rewrite(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
