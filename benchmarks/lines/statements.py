@@ -9,13 +9,9 @@ from benchmarks.statements import Statements, calls, counted
 from celery_sqlalchemy_kit.tables import runs
 
 TITLE = "statements: 10,000 due at once, then their runs by a worker (PostgreSQL)"
-#: How the statements of a batch begin; an INSERT is in each.
-CONFIRM, LOCK, INSERT, STEP = (
-    "WITH free",
-    "SELECT CAST(routines.id",
-    "INSERT INTO routine_runs",
-    "WITH quiet",
-)
+#: How the statements of a claim begin, and what is in one of each batch.
+CLAIM = ("WITH confirmed", "WITH due", "SELECT CAST(routines.id", "WITH quiet", "WITH free")
+INSERT = "INSERT INTO routine_runs"
 
 
 def measure(database, broker, *, scale):
@@ -39,8 +35,8 @@ def measure(database, broker, *, scale):
 
 
 def of_claims(asked, due):
-    batches = calls(asked, INSERT)
-    in_batches = sum(calls(asked, start) for start in (CONFIRM, LOCK, INSERT, STEP))
+    batches = sum(each.calls for each in asked if INSERT in each.text)
+    in_batches = sum(calls(asked, start) for start in CLAIM)
     # Of all there are two that are ours: what makes them due, and its COMMIT.
     statements, commits = (each - 1 for each in counted(asked))
     return {
