@@ -43,37 +43,57 @@ def lock(
 ) -> Candidates:
     """Confirm what was *published*, then lock due rows and rows to plan, at most *limit* of each.
 
-    Two arms, as a disjunction would use no index. Each statement is a round trip: PostgreSQL
+    Two arms, as a disjunction would use no index. As each statement is a round trip, PostgreSQL
     confirms, locks what is due and says whether there is anything to plan in one.
     """
     told: dict[str, Any] = {"most": limit}
     if after is not None:
         told |= told_of(after)
-    present = claimer.clock.now()
-    if present is not None:
-        told["at"] = present
-    kind = {"resumed": after is not None, "by_clock": present is not None}
+    at = claimer.clock.now()
+    if at is not None:
+        told["at"] = at
+    kind = _Kind(claimer.namespace, resumed=after is not None, by_clock=at is not None)
     if connection.dialect.name == "postgresql":
-        if published:
-            told |= confirmed(claimer, published)
-        opening = _opening(claimer.namespace, confirms=bool(published), **kind)
-        found = connection.execute(opening, told).all()
-        now, planning = found[0][-2:]
-        due = _rows(found) if found[0].id is not None else []
+        due, planning, present = _open(connection, claimer, kind, told, published)
     else:
         confirm(connection, claimer, published)
-        due = _rows(connection.execute(_due(claimer.namespace, **kind), told))
-        now, planning = None, True
-    for row in due:
-        if row["next_run_at"] is None:  # PostgreSQL's -infinity, which is text of no instant
-            row["next_run_at"] = "-infinity"
+        due, planning, present = _rows(connection.execute(_due(kind), told)), True, None
     # What is due is not sent before all of the claim is written.
     most_planned = min(limit, PLANNED_BESIDE) if due else limit
     plan = []
     if planning:
         plan = _rows(connection.execute(_plan(claimer.namespace), {"most": most_planned}))
-    now = now or connection.execute(sa.select(raw(claimer.now()))).scalar_one()
-    return Candidates(due, plan, most_planned, read_instant(now))
+    if present is None:
+        present = connection.execute(sa.select(raw(claimer.now()))).scalar_one()
+    return Candidates(due, plan, most_planned, read_instant(present))
+
+
+class _Kind(NamedTuple):
+    """Of a statement: *resumed* behind the last batch, and *by_clock*, not the database's, in
+    which cases it has parameters for that."""
+
+    namespace: str
+    resumed: bool
+    by_clock: bool
+
+
+def _open(
+    connection: Connection,
+    claimer: Claimer,
+    kind: _Kind,
+    told: dict[str, Any],
+    published: Sequence[UUID],
+) -> tuple[Rows, bool, str]:
+    """What is due, whether there is anything to plan, and the present."""
+    if published:
+        told |= confirmed(claimer, published)
+    opening = _opening(kind, confirms=bool(published))
+    found = connection.execute(opening, told).all()
+    due = _rows(found) if found[0].id is not None else []
+    for row in due:
+        if row["next_run_at"] is None:  # -infinity, which is text of no instant
+            row["next_run_at"] = "-infinity"
+    return due, found[0].planning is not None, found[0].now
 
 
 def _rows(found: Any) -> Rows:
@@ -86,12 +106,11 @@ _MOST = sa.bindparam("most", type_=sa.Integer())
 
 
 @lru_cache(maxsize=16)
-def _due(namespace: str, *, resumed: bool, by_clock: bool, sorted_by: Any = ()) -> Any:
-    """Parameters: most; at, if *by_clock*; and where a batch is *resumed* behind the last one what
-    is `told_of` that."""
-    due = sa.select(*_COLUMNS, *sorted_by).where(schedulable(namespace))
-    due = due.where(routines.c.next_run_at <= _present(by_clock=by_clock))
-    if resumed:
+def _due(kind: _Kind, *others: Any) -> Any:
+    """With *others* as columns besides."""
+    due = sa.select(*_COLUMNS, *others).where(schedulable(kind.namespace))
+    due = due.where(routines.c.next_run_at <= _present(kind))
+    if kind.resumed:
         due = due.where(behind())
     return due.order_by(*_ORDER).limit(_MOST).with_for_update(skip_locked=True)
 
@@ -107,22 +126,23 @@ def _to_plan(namespace: str, *columns: Any) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _opening(namespace: str, *, confirms: bool, resumed: bool, by_clock: bool) -> Any:
-    """PostgreSQL's: the rows of `_due`, with the present and whether there is anything to plan;
-    one row with nothing else if there are none."""
-    sorted_by = (routines.c.next_run_at.label("instant"), routines.c.id.label("key"))
-    due = _due(namespace, resumed=resumed, by_clock=by_clock, sorted_by=sorted_by).cte("due")
-    planning = _to_plan(namespace, sa.literal(1)).limit(1).scalar_subquery()
-    now = raw(_present(by_clock=by_clock))
-    present = sa.select(now.label("now"), planning.label("planning")).subquery("present")
+def _opening(kind: _Kind, *, confirms: bool) -> Any:
+    """The rows of `_due`, each with the present and whether there is anything to plan; one row with
+    nothing else if there are none."""
+    order = [column.label(f"order_{n}") for n, column in enumerate(_ORDER)]
+    due = _due(kind, *order).cte("due")
+    planning = _to_plan(kind.namespace, sa.literal(1)).limit(1).scalar_subquery()
+    now = raw(_present(kind)).label("now")
+    present = sa.select(now, planning.label("planning")).subquery("present")
     opening = sa.select(*(due.c[name] for name in ROUTINE_COLUMNS), *present.c)
     opening = opening.select_from(present.outerjoin(due, sa.true()))
-    opening = opening.order_by(due.c.instant, due.c.key)
+    opening = opening.order_by(*(due.c[each.name] for each in order))
     return opening.add_cte(CONFIRM.columns().cte("confirmed")) if confirms else opening
 
 
-def _present(*, by_clock: bool) -> sa.ColumnElement[datetime]:
-    return sa.bindparam("at", type_=routines.c.next_run_at.type) if by_clock else utcnow()
+def _present(kind: _Kind) -> sa.ColumnElement[datetime]:
+    at: sa.ColumnElement[datetime] = sa.bindparam("at", type_=routines.c.next_run_at.type)
+    return at if kind.by_clock else utcnow()
 
 
 def behind() -> sa.ColumnElement[bool]:

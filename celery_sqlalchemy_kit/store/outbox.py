@@ -26,8 +26,8 @@ from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_o
 
 
 def look(connection: Connection, claimer: Claimer, after: Passed | None) -> View:
-    """When to wake, and whether there is anything to do: one statement, and where runs wait for
-    others one more, which PostgreSQL takes twice as long to plan as to answer both."""
+    """When to wake, and whether there is anything to do: one statement; and, while runs wait for
+    others, one more, which PostgreSQL takes longer to plan than that one."""
     resumed = after is not None
     if claimer.clock.now() is None:
         statement = _looking(claimer.namespace, resumed=resumed)
