@@ -16,7 +16,7 @@ from .clock import Clock
 from .config import Settings
 from .dispatch import PROBE_SECONDS
 from .lateness import Lateness
-from .pipeline import Pipeline, Streak
+from .pipeline import FIRST, Pipeline, Streak
 from .routines import Cause, Routine
 from .storage import SchedulerStore
 from .storage.values import Batch, Claimed, OnWorkerLost, View
@@ -79,7 +79,8 @@ class Loop:
         self._housekeeping = housekeeping.Housekeeping(
             store, publisher, settings, clock, on_worker_lost
         )
-        #: What the last batch took; with more, what is claimed ahead would be old in its turn.
+        #: What a full batch would have taken, by the last one; with more, what is claimed ahead
+        #: would be old in its turn.
         self._publish_seconds = 0.0
         self._most_publish_seconds = settings.scheduler_rescue_after / 2 / (claims_ahead + 2)
         self._told = Lateness()
@@ -184,7 +185,8 @@ class Loop:
             self._pipeline.go_ahead(decide)
         publishing = self._clock.monotonic()
         self._publish(batch.claimed, began)
-        self._publish_seconds = self._clock.monotonic() - publishing
+        full = self._settings.scheduler_batch_size / max(FIRST, len(batch.claimed))
+        self._publish_seconds = (self._clock.monotonic() - publishing) * max(1.0, full)
         streak.touched = self._clock.monotonic()
         self._streak = streak if batch.rows or self._pipeline.under_way else None
         if batch.rows or view is None or not view.to_claim:

@@ -26,7 +26,7 @@ from .storage.values import Batch, Decide, Position
 
 #: Rows that the first of several claims in a row takes; each next one twice as many as the one
 #: before, up to the batch size. The first messages of many leave soon, and while they do, the
-#: others are claimed.
+#: others are claimed. Only gradually is it less again: what comes in all the time comes unevenly.
 FIRST = 100
 
 
@@ -70,8 +70,9 @@ class Pipeline:
         self._bookmark = bookmark
         self._limit = limit
         self._most_ahead = ahead
-        #: Claims begun since the last one that has left nothing.
-        self._in_a_row = 0
+        #: How often the number of rows of the next claim is doubled: once more after each claim,
+        #: and once less if that has left nothing.
+        self._doublings = 0
         self._ahead: deque[_Claim] = deque()
         #: By batch: what is handed to a claim to be confirmed stays here until that has returned.
         self._published: list[list[UUID]] = []
@@ -153,8 +154,9 @@ class Pipeline:
         self.confirm()
 
     def _claim(self) -> _Claim:
-        limit = min(self._limit, FIRST << min(self._in_a_row, 10))
-        self._in_a_row += 1
+        limit = min(self._limit, FIRST << self._doublings)
+        if limit < self._limit:
+            self._doublings += 1
         began, after = self._clock.monotonic(), self._bookmark.position()
         return _Claim(began, limit, after, self._unconfirmed(), Future())
 
@@ -178,7 +180,7 @@ class Pipeline:
 
     def _taken(self, claim: _Claim, batch: Batch) -> Batch:
         if not batch.more:
-            self._in_a_row = 0
+            self._doublings = max(0, self._doublings - 2)
         self._forget(claim.confirms)
         self._bookmark.claimed(batch, claim.after, claim.began)
         return batch

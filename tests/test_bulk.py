@@ -14,6 +14,7 @@ from strategies import properties
 
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.columns import Id, Instant, JsonText, raw
+from celery_sqlalchemy_kit.store import writes
 from celery_sqlalchemy_kit.store.bulk import insert_all
 from celery_sqlalchemy_kit.store.connections import make_engine
 
@@ -97,6 +98,10 @@ def test_each_value_arrives_as_it_is(connection):
         assert sorted(some, key=key) == sorted(map(dict, found), key=key)
 
     arrives()
+
+
+def test_what_a_claim_writes_at_once_has_parameters_of_different_names():
+    assert not {"key", *writes._STEP_COLUMNS}.intersection(writes._RUN_COLUMNS)
 
 
 def test_what_is_too_long_for_its_column_is_refused_not_cut(connection):

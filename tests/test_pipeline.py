@@ -30,10 +30,10 @@ def bookmark_of(clock):
     return Bookmark(clock, timedelta(seconds=10), timedelta(seconds=60))
 
 
-def many(beat, number=105, **settings):
+def many(beat, number=105, size=BATCH, **settings):
     """A scheduler with *number* routines, all of which are due."""
     declared = [Declared(f"r{n}", "tasks.r", schedules.parse(60)) for n in range(number)]
-    started = beat(*declared, scheduler_batch_size=BATCH, claims_ahead=2, **settings)
+    started = beat(*declared, scheduler_batch_size=size, claims_ahead=2, **settings)
     started.run()
     started.clock.advance(60)
     return started
@@ -123,12 +123,14 @@ def test_without_threads_one_claim_follows_the_other(beat, monkeypatch):
 
 
 @on_postgresql
-def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat):
-    poll, threads = many(beat), Counter()
+@pytest.mark.parametrize(("number", "size", "part"), [(105, 10, 7), (905, 500, 20)])
+def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat, number, size, part):
+    """As long as a full batch would take, of which the first ones are a part."""
+    poll, threads = many(beat, number, size), Counter()
     publish = poll.publisher.publish
 
     def slow(*args):
-        poll.clock.advance(poll.settings.scheduler_rescue_after / 7)
+        poll.clock.advance(poll.settings.scheduler_rescue_after / part)
         return publish(*args)
 
     def claim(*args, **kwargs):
@@ -138,7 +140,7 @@ def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat):
     poll.publisher.publish, poll.store.claim = slow, claim
     poll.run()
     assert threads["routines-claim"] == 2  # before it was known
-    assert Counter({f"r{n}": 1 for n in range(105)}) == count(poll)
+    assert Counter({f"r{n}": 1 for n in range(number)}) == count(poll)
 
 
 @on_postgresql
@@ -234,13 +236,28 @@ class Lasting:
         return Batch(now=NOW, more=len(self.limits) % self.times > 0)
 
 
-@pytest.mark.parametrize(("limit", "limits"), [(500, [100, 200, 400, 500, 500]), (70, [70] * 5)])
+@pytest.mark.parametrize(
+    ("limit", "limits"),
+    [(500, [100, 200, 400, 500, 500, 200, 400, 500, 500, 500]), (70, [70] * 10)],
+)
 def test_claims_in_a_row_take_more_and_more(clock, limit, limits):
     store = Lasting(5)
     claims = Pipeline(store, clock, bookmark_of(clock), limit=limit, ahead=0)
     for _ in range(10):
         claims.take(None)
-    assert limits * 2 == store.limits
+    assert limits == store.limits
+
+
+def test_claims_that_leave_nothing_take_less_and_less(clock):
+    store = Lasting(100)
+    claims = Pipeline(store, clock, bookmark_of(clock), limit=500, ahead=0)
+    for _ in range(99):
+        claims.take(None)
+    store.times = 1
+    store.limits.clear()
+    for _ in range(5):
+        claims.take(None)
+    assert [500, 200, 100, 100, 100] == store.limits
 
 
 def test_claims_ahead_take_more_and_more(clock):

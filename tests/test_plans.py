@@ -242,6 +242,38 @@ def test_a_claim_is_two_statements_and_a_look_is_one(postgresql):
     engine.dispose()
 
 
+@pytest.mark.parametrize("by_key", [False, True])
+def test_more_statements_only_where_there_is_more(postgresql, by_key):
+    engine = make_engine(postgresql, by_key=by_key)
+    migrations.migrate(engine)
+    store = Store(engine, Presence(uuid4(), "", "host", 1))
+    asked = []
+
+    def number(call):
+        asked.clear()
+        call()
+        return len(asked)
+
+    def claim():
+        return store.claim(lambda each, at: decide(each, at, Limits(busy_since=at)), limit=500)
+
+    with each_statement(lambda statement, _: asked.append(statement)):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(TO_PLAN).close()
+        assert 3 == number(claim)  # with those to plan
+        assert 1 == number(claim)
+        assert 1 == number(store.look)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(WAITS).close()
+        assert 2 == number(store.look)  # with runs that wait
+    engine.dispose()
+
+
+TO_PLAN = """INSERT INTO routines (name, task, schedule) VALUES ('r', 't', '{"timedelta": 60}')"""
+WAITS = """INSERT INTO routine_runs (id, routine_id, routine_name, task, cause, state, scheduled_for)
+    SELECT id, id, name, task, 'schedule', 'waiting', next_run_at FROM routines"""
+
+
 def test_nothing_is_looked_for_among_dead_entries_whatever_the_planner_believes(postgresql):
     engine = make_engine(postgresql, by_key=True)
     migrations.migrate(engine)

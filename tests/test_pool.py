@@ -38,6 +38,7 @@ from celery_sqlalchemy_kit.pool.alarms import Alarms
 from celery_sqlalchemy_kit.pool.handover import INTERVAL, MANY, SLOTS, Handover
 from celery_sqlalchemy_kit.pool.lane import Lane
 from celery_sqlalchemy_kit.pool.outbox import Outbox
+from celery_sqlalchemy_kit.pool.threads import HELD_UP_SECONDS
 
 pytestmark = pytest.mark.usefixtures("no_tasks_of_other_tests", "workers_leave_logging_alone")
 
@@ -1055,14 +1056,14 @@ def test_a_tracer_that_was_blocked_has_no_more_to_do_afterwards_than_the_others(
     assert {"'ran'"} == {each.value for each in told}
 
 
-def test_a_blocked_tracer_is_left_alone_however_much_waits_for_the_other(start, send, task):
+def test_a_tracer_that_is_blocked_is_left_alone_though_more_waits_for_the_other(start, send, task):
     async def body():
         return "ran"
 
     pool, shared = start(limit=50), task(body)
     (busy, blocked), gates = pool._tracers, [threading.Event(), threading.Event()]
     blocked.put(gates[0].wait)
-    wait_for(lambda: blocked.held_up, PATIENCE)
+    wait_for(lambda: blocked.held_up > 10 * HELD_UP_SECONDS, PATIENCE)
     busy.put(gates[1].wait)
     told = [send(pool, shared) for _ in range(5)]
 
@@ -1070,6 +1071,21 @@ def test_a_blocked_tracer_is_left_alone_however_much_waits_for_the_other(start, 
     gates[1].set()
     assert ["'ran'"] * 5 == [each.value for each in told]
     gates[0].set()
+
+
+def test_tracers_that_are_both_blocked_share_what_comes(start, send, task):
+    async def body():
+        return "ran"
+
+    pool, shared, gate = start(limit=50), task(body), threading.Event()
+    for each in pool._tracers:
+        each.put(gate.wait)
+    wait_for(lambda: all(each.held_up for each in pool._tracers), PATIENCE)
+    told = [send(pool, shared) for _ in range(10)]
+
+    assert all(4 <= each.load <= 8 for each in pool._tracers)
+    gate.set()
+    assert ["'ran'"] * 10 == [each.value for each in told]
 
 
 def test_a_channel_of_kombus_keeps_its_redis_client_as_long_as_its_connections(redis_url):

@@ -27,7 +27,7 @@ from .handover import Handover
 from .job import Job
 from .lane import Lane
 from .outbox import Outbox
-from .threads import Threads
+from .threads import HELD_UP_SECONDS, Threads
 
 logger = get_logger(__name__)
 
@@ -120,10 +120,10 @@ class AsyncioPool(BasePool):  # type: ignore[misc]
     def _choose_tracer(self) -> Threads:
         """One with least to do; of those, as jobs yet to be handed over are not seen, in turn.
 
-        However little it has to do, one that is blocked comes last: another that is about to end
-        its call seems as busy, and more so with what waits for it.
+        One that is blocked counts as busier the longer it is: another that is about to end its
+        call seems as busy, and more so with what waits for it.
         """
-        chosen = min(self._tracers, key=lambda each: (each.held_up, each.load))
+        chosen = min(self._tracers, key=lambda each: each.load + each.held_up / HELD_UP_SECONDS)
         self._tracers.remove(chosen)
         self._tracers.append(chosen)
         return chosen

@@ -28,8 +28,7 @@ def insert_all(
         return
     if connection.dialect.name == "postgresql":
         shared, own = by_column(columns, rows)
-        statement = sa.text(inserting(table, columns, frozenset(shared)))
-        connection.execute(statement, {**shared, **own})
+        connection.execute(_insert(table, columns, frozenset(shared)), {**shared, **own})
     else:
         connection.execute(table.insert(), list(rows))
 
@@ -71,6 +70,10 @@ def cast(name: str, kind: str) -> str:
 
 
 @lru_cache(maxsize=256)
+def _insert(table: sa.Table, columns: tuple[str, ...], shared: frozenset[str]) -> sa.TextClause:
+    return sa.text(inserting(table, columns, shared))
+
+
 def inserting(table: sa.Table, columns: tuple[str, ...], shared: frozenset[str]) -> str:
     """PostgreSQL's statement that inserts what `by_column` has taken apart."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]

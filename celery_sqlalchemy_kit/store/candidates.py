@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from ..storage.values import Position
 from ..tables import routines
 from .claimer import Claimer
 from .rows import ROUTINE_COLUMNS
-from .sent import CONFIRM, confirm, confirmed
+from .sent import CONFIRM, confirm, confirming
 
 #: Rows that are planned by a claim of others that are due.
 PLANNED_BESIDE = 100
@@ -53,51 +53,61 @@ def lock(
     if at is not None:
         told["at"] = at
     kind = _Kind(claimer.namespace, resumed=after is not None, by_clock=at is not None)
+    present: str | None
     if connection.dialect.name == "postgresql":
-        due, planning, present = _open(connection, claimer, kind, told, published)
+        due, planning, present = _lock_due_postgresql(connection, claimer, kind, told, published)
     else:
         confirm(connection, claimer, published)
-        due, planning, present = _rows(connection.execute(_due(kind), told)), True, None
+        due, present = _lock_rows(connection, _due(kind), told)
+        planning = True
     # What is due is not sent before all of the claim is written.
     most_planned = min(limit, PLANNED_BESIDE) if due else limit
-    plan = []
+    plan: Rows = []
     if planning:
-        plan = _rows(connection.execute(_plan(claimer.namespace), {"most": most_planned}))
+        plan, seen_at = _lock_rows(connection, _plan(kind), {**told, "most": most_planned})
+        present = present or seen_at
     if present is None:
         present = connection.execute(sa.select(raw(claimer.now()))).scalar_one()
     return Candidates(due, plan, most_planned, read_instant(present))
 
 
 class _Kind(NamedTuple):
-    """Of a statement: *resumed* behind the last batch, and *by_clock*, not the database's, in
-    which cases it has parameters for that."""
+    """Which variant of a statement. *resumed*: with parameters for where the last batch ended, see
+    `told_of`; *by_clock*: with the present as its parameter ``at``."""
 
     namespace: str
     resumed: bool
     by_clock: bool
 
 
-def _open(
+def _lock_due_postgresql(
     connection: Connection,
     claimer: Claimer,
     kind: _Kind,
-    told: dict[str, Any],
+    told: Mapping[str, Any],
     published: Sequence[UUID],
 ) -> tuple[Rows, bool, str]:
     """What is due, whether there is anything to plan, and the present."""
-    if published:
-        told |= confirmed(claimer, published)
-    opening = _opening(kind, confirms=bool(published))
-    found = connection.execute(opening, told).all()
-    due = _rows(found) if found[0].id is not None else []
+    told = {**told, **confirming(claimer, published)} if published else told
+    found = connection.execute(_locking_due(kind, confirms=bool(published)), told).all()
+    *_, present, planning = found[0]
+    due = [_text(row[:-2]) for row in found if row[0] is not None]
     for row in due:
         if row["next_run_at"] is None:  # -infinity, which is text of no instant
             row["next_run_at"] = "-infinity"
-    return due, found[0].planning is not None, found[0].now
+    return due, planning is not None, present
 
 
-def _rows(found: Any) -> Rows:
-    return [dict(zip(ROUTINE_COLUMNS, row, strict=False)) for row in found]
+def _lock_rows(
+    connection: Connection, statement: Any, told: Mapping[str, Any]
+) -> tuple[Rows, str | None]:
+    """The rows, and the present, if there are any."""
+    found = connection.execute(statement, told).all()
+    return [_text(row[:-1]) for row in found], found[0][-1] if found else None
+
+
+def _text(values: Iterable[str | None]) -> dict[str, str | None]:
+    return dict(zip(ROUTINE_COLUMNS, values, strict=True))
 
 
 _COLUMNS = [raw(routines.c[name]).label(name) for name in ROUTINE_COLUMNS]
@@ -106,7 +116,11 @@ _MOST = sa.bindparam("most", type_=sa.Integer())
 
 
 @lru_cache(maxsize=16)
-def _due(kind: _Kind, *others: Any) -> Any:
+def _due(kind: _Kind) -> Any:
+    return _select_due(kind, raw(_present(kind)))
+
+
+def _select_due(kind: _Kind, *others: Any) -> Any:
     """With *others* as columns besides."""
     due = sa.select(*_COLUMNS, *others).where(schedulable(kind.namespace))
     due = due.where(routines.c.next_run_at <= _present(kind))
@@ -116,28 +130,29 @@ def _due(kind: _Kind, *others: Any) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _plan(namespace: str) -> Any:
-    return _to_plan(namespace, *_COLUMNS).limit(_MOST).with_for_update(skip_locked=True)
+def _plan(kind: _Kind) -> Any:
+    plan = _select_to_plan(kind.namespace, *_COLUMNS, raw(_present(kind)))
+    return plan.limit(_MOST).with_for_update(skip_locked=True)
 
 
-def _to_plan(namespace: str, *columns: Any) -> Any:
+def _select_to_plan(namespace: str, *columns: Any) -> Any:
     # Their next_run_at is null: the order says which index to use, whatever is known of its values.
     return sa.select(*columns).where(schedulable(namespace), to_plan()).order_by(*_ORDER)
 
 
 @lru_cache(maxsize=32)
-def _opening(kind: _Kind, *, confirms: bool) -> Any:
-    """The rows of `_due`, each with the present and whether there is anything to plan; one row with
-    nothing else if there are none."""
+def _locking_due(kind: _Kind, *, confirms: bool) -> Any:
+    """PostgreSQL's: the rows that are due, each with the present and whether there is anything to
+    plan; one row with nothing else if there are none."""
     order = [column.label(f"order_{n}") for n, column in enumerate(_ORDER)]
-    due = _due(kind, *order).cte("due")
-    planning = _to_plan(kind.namespace, sa.literal(1)).limit(1).scalar_subquery()
+    due = _select_due(kind, *order).cte("due")
+    planning = _select_to_plan(kind.namespace, sa.literal(1)).limit(1).scalar_subquery()
     now = raw(_present(kind)).label("now")
     present = sa.select(now, planning.label("planning")).subquery("present")
-    opening = sa.select(*(due.c[name] for name in ROUTINE_COLUMNS), *present.c)
-    opening = opening.select_from(present.outerjoin(due, sa.true()))
-    opening = opening.order_by(*(due.c[each.name] for each in order))
-    return opening.add_cte(CONFIRM.columns().cte("confirmed")) if confirms else opening
+    locking = sa.select(*(due.c[name] for name in ROUTINE_COLUMNS), *present.c)
+    locking = locking.select_from(present.outerjoin(due, sa.true()))
+    locking = locking.order_by(*(due.c[each.name] for each in order))
+    return locking.add_cte(CONFIRM.columns().cte("confirmed")) if confirms else locking
 
 
 def _present(kind: _Kind) -> sa.ColumnElement[datetime]:

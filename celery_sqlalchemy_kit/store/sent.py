@@ -16,7 +16,7 @@ from .claimer import Claimer
 
 # One by one, by the primary key: the index by state, which "state ||" keeps it from, is full of
 # dead entries, and any other join may read the whole table, which the planner takes for small.
-#: PostgreSQL's, whose parameters are `confirmed`.
+#: PostgreSQL's, whose parameters are `confirming`.
 CONFIRM = sa.text(
     f"""
     WITH free AS MATERIALIZED (
@@ -31,7 +31,7 @@ CONFIRM = sa.text(
 )
 
 
-def confirmed(claimer: Claimer, ids: Iterable[UUID]) -> dict[str, Any]:
+def confirming(claimer: Claimer, ids: Iterable[UUID]) -> dict[str, Any]:
     """The parameters of `CONFIRM`; rows are locked in one order."""
     keys = ",".join(sorted(map(str, ids)))
     return {"ids": f"{{{keys}}}", "me": str(claimer.id), "now": claimer.clock.now()}
@@ -42,7 +42,7 @@ def confirm(connection: Connection, claimer: Claimer, ids: Iterable[UUID]) -> No
     frozen in the middle of that must not hold up the scheduler."""
     for published in chunks(ids):
         if connection.dialect.name == "postgresql":
-            connection.execute(CONFIRM, confirmed(claimer, published))
+            connection.execute(CONFIRM, confirming(claimer, published))
             continue
         mine = sa.and_(
             runs.c.id.in_(published),

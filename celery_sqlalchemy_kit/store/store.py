@@ -258,8 +258,8 @@ class Store:
 
     @contextmanager
     def _for_one_statement(self) -> Iterator[Connection]:
-        """A connection for a statement that is a transaction by itself on PostgreSQL, where BEGIN
-        and ROLLBACK would be round trips of their own; elsewhere, for one that only reads."""
+        """A connection for what only reads, or is one statement: on PostgreSQL each statement is a
+        transaction by itself, as BEGIN and ROLLBACK would be round trips of their own."""
         with self.engine.connect().execution_options(reading=True) as connection:
             if connection.dialect.name != "postgresql":
                 yield connection

@@ -72,7 +72,7 @@ def _step_postgresql(shared: frozenset[str]) -> sa.TextClause:
     return sa.text(" ".join(_stepping(shared)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _step_and_run_postgresql(shared: frozenset[str], of_runs: frozenset[str]) -> sa.TextClause:
     """The same, which inserts runs as well: each statement is a round trip."""
     first, step = _stepping(shared)
@@ -215,7 +215,7 @@ class Writes:
             # Before the steps: to the triggers it is an edit, which clears next_run_at.
             self._rewrite(connection)
         if self._steps and connection.dialect.name == "postgresql":
-            self._step_postgresql(connection)
+            self._step_and_run(connection)
         else:
             insert_all(connection, runs, _RUN_COLUMNS, self._runs)
             self._step(connection)
@@ -228,7 +228,7 @@ class Writes:
             connection.execute(routines.delete().where(routines.c.id.in_(keys)))
         self._write_faults(connection)
 
-    def _step_postgresql(self, connection: Connection) -> None:
+    def _step_and_run(self, connection: Connection) -> None:
         shared, own = by_column(("key", *_STEP_COLUMNS), self._steps)
         if not self._runs:
             connection.execute(_step_postgresql(frozenset(shared)), {**shared, **own})
