@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -199,7 +200,7 @@ def _settle(world: World, plan: Plan, planned: list[Planned], since: dict) -> Tr
         counts = dict(
             connection.execute(sa.select(routines.c.id, routines.c.total_run_count)).all()
         )
-    return Trial(planned, rows, counts, _effects(world), since, until)
+    return Trial(planned, rows, counts, _effects(world), _lost(world), since, until)
 
 
 def _await_rest(world: World, unfinished: sa.Select, patience: float) -> None:
@@ -215,6 +216,14 @@ def _await_rest(world: World, unfinished: sa.Select, patience: float) -> None:
         if fewest is None or left < fewest:
             fewest, since = left, time.monotonic()
         time.sleep(0.2)
+
+
+def _lost(world: World) -> set[UUID]:
+    """Of a worker that was silent for too long, and ends its run after all, the log alone tells."""
+    logs = "".join(
+        log.read_text(errors="replace") for log in world.effects.parent.glob("beat-*.log")
+    )
+    return set(map(UUID, re.findall(r"\[([0-9a-f-]{36})\] is lost: ", logs)))
 
 
 def _effects(world: World) -> list[Effect]:

@@ -34,13 +34,15 @@ class Effect:
 class Trial:
     """*rows* of ``routine_runs`` and the routines' *counts*, by id, once all had settled.
 
-    *since*: when each routine was made, by id. *until*: what was due by then was dealt with before everything was switched off.
+    *lost*: what schedulers said to be, whatever it ended as later. *since*: when each routine was
+    made, by id. *until*: what was due by then was dealt with before everything was switched off.
     """
 
     planned: Sequence[Planned]
     rows: Sequence[Any]
     counts: Mapping[UUID, int]
     effects: Sequence[Effect]
+    lost: set[UUID]
     since: Mapping[UUID, datetime]
     until: datetime
 
@@ -145,7 +147,7 @@ def _runs(trial: Trial) -> Iterator[tuple[str, bool]]:
 
 def _together(trial: Trial) -> Iterator[str]:
     """Of routines that overlap not, no two runs are at work at once; a lost one blocks nobody."""
-    lost = {row.id for row in trial.rows if row.state == "lost"}
+    lost = trial.lost | {row.id for row in trial.rows if row.state == "lost"}
     guarded = {routine.name for routine in trial.planned if "overlap" in routine.columns}
     spans = defaultdict(list)
     for key, own in _by_run(trial.effects):
