@@ -185,6 +185,7 @@ class Loop:
             self._pipeline.go_ahead(decide)
         publishing = self._clock.monotonic()
         self._publish(batch.claimed, began)
+        # What few runs take says little of what many do.
         full = self._settings.scheduler_batch_size / max(FIRST, len(batch.claimed))
         self._publish_seconds = (self._clock.monotonic() - publishing) * max(1.0, full)
         streak.touched = self._clock.monotonic()

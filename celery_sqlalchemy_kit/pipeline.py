@@ -70,8 +70,8 @@ class Pipeline:
         self._bookmark = bookmark
         self._limit = limit
         self._most_ahead = ahead
-        #: How often the number of rows of the next claim is doubled: once more after each claim,
-        #: and once less if that has left nothing.
+        #: How often the number of rows of the next claim is doubled: once more with each that is
+        #: begun, as long as it is no full batch; and twice less with each that has left nothing.
         self._doublings = 0
         self._ahead: deque[_Claim] = deque()
         #: By batch: what is handed to a claim to be confirmed stays here until that has returned.

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from concurrent.futures import wait
 from contextlib import nullcontext
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -15,6 +15,7 @@ from servers import wait_for
 
 from celery_sqlalchemy_kit import pipeline, schedules
 from celery_sqlalchemy_kit.bookmark import Bookmark
+from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.pipeline import Pipeline
 from celery_sqlalchemy_kit.routines import Declared
 from celery_sqlalchemy_kit.storage.values import Batch
@@ -23,7 +24,7 @@ from celery_sqlalchemy_kit.tables import runs
 
 on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 BATCH = 10
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def bookmark_of(clock):

@@ -215,12 +215,7 @@ def test_no_statement_looks_at_all_rows(engine):
 
 
 def test_a_claim_is_two_statements_and_a_look_is_one(postgresql):
-    engine = make_engine(postgresql)
-    migrations.migrate(engine)
-    store = Store(engine, Presence(uuid4(), "", "host", 1))
-    with engine.begin() as connection:
-        for statement in LIVE:
-            connection.exec_driver_sql(statement).close()
+    engine, store = alive(postgresql)
     asked = []
 
     def claim(**kwargs):
@@ -309,12 +304,7 @@ def test_nothing_is_looked_for_among_dead_entries_whatever_the_planner_believes(
 
 
 def test_who_goes_on_walks_through_no_dead_entries(postgresql):
-    engine = make_engine(postgresql)
-    migrations.migrate(engine)
-    store = Store(engine, Presence(uuid4(), "", "host", 1))
-    with engine.begin() as connection:
-        for statement in LIVE:
-            connection.exec_driver_sql(statement).close()
+    engine, store = alive(postgresql)
     now = store.look().now
     passed = Passed(Position(now, str(UUID(int=0))), now)
     asked = []
@@ -346,6 +336,15 @@ def test_who_goes_on_walks_through_no_dead_entries(postgresql):
     assert any("claimed_at >= " in bound for bound in look_on[1]), look_on
     holder.dispose()
     engine.dispose()
+
+
+def alive(database):
+    engine = make_engine(database)
+    migrations.migrate(engine)
+    with engine.begin() as connection:
+        for statement in LIVE:
+            connection.exec_driver_sql(statement).close()
+    return engine, Store(engine, Presence(uuid4(), "", "host", 1))
 
 
 #: Two hundred routines and as many runs; what makes dead entries of each; and what is left.
