@@ -38,6 +38,14 @@ def connect(connection: Any) -> None:
         end.settimeout(BROKER_SECONDS)
 
 
+def connect_channel(connection: Any, channel: Any) -> None:
+    """Have what kombu publishes to Redis by, which connects with its first command, do so now, not
+    when many messages are due. With any other broker it is connected already."""
+    if connection.transport.driver_type == "redis":
+        with channel.conn_or_acquire() as client:
+            client.ping()
+
+
 def is_to_confirm(connection: Any) -> bool:
     """Whether the broker is to be asked for its word, and nobody has said otherwise: without it,
     what was written into a dead connection would count as published."""

@@ -317,6 +317,7 @@ class Publisher:
         try:
             broker.connect(connection)
             producer = make(connection, auto_declare=False)
+            broker.connect_channel(connection, producer.channel)
             if broker.is_to_confirm(connection):
                 self._confirms = Confirms(producer.channel)
         except broker.errors(connection) as error:

@@ -424,6 +424,17 @@ def test_an_idle_connection_that_was_cut_is_no_outage(beat, behind_proxy, clock,
     assert [] == said()
 
 
+def test_nothing_connects_to_redis_any_more_when_messages_are_to_leave(beat, redis_url, clock):
+    import redis
+
+    sending = beat(redis_url)
+    assert sending.publisher.ready()
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("stats")["total_connections_received"]
+        assert 1 == len(sending.publish([held()], clock.monotonic()).sent)
+        assert before == client.info("stats")["total_connections_received"]
+
+
 def test_deadlines_that_the_user_has_set_for_the_broker_stay(beat, redis_url):
     theirs = {"socket_timeout": 7.5}
     publisher = beat(redis_url, broker_transport_options=theirs).publisher
