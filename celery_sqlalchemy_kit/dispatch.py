@@ -221,7 +221,7 @@ class Publisher:
         self._sent = []
         if self._templates is not None and self._templates.knows(held):
             with confirms.unconfirmed(held.run):
-                self._apply(held)
+                self._apply(held, confirms)
             return
         confirms.settle()
         self._apply(held)
@@ -262,8 +262,8 @@ class Publisher:
         self._gathers = self._gathers and not signals.after_task_publish.receivers
         return self._producer.batch(GATHERED) if self._gathers else nullcontext()
 
-    def _apply(self, held: Claimed) -> None:
-        if self._sends_by_template(held):
+    def _apply(self, held: Claimed, confirms: Confirms | None = None) -> None:
+        if self._sends_by_template(held, confirms):
             return
         observing = nullcontext() if self._templates is None else self._templates.observing(held)
         try:
@@ -273,12 +273,12 @@ class Publisher:
             if self._tried != held.run.id:
                 self._note(held.run, fault)
 
-    def _sends_by_template(self, held: Claimed) -> bool:
+    def _sends_by_template(self, held: Claimed, confirms: Confirms | None) -> bool:
         """Whether that is settled: sent, at fault, or too late."""
         if self._templates is None or self._is_stale():
             return self._templates is not None
         try:
-            if not self._templates.send(held):
+            if not self._templates.send(held, confirms):
                 return False
         except self._connection_errors() as error:
             self._lose(error)

@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, pairwise
 from struct import Struct, error
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from amqp.serialization import dumps
 
 _OCTET, _LONG, _LONG_LONG = Struct(">B"), Struct(">I"), Struct(">Q")
 #: A frame begins with its type, its channel, and how long its content is; one octet ends it.
@@ -38,20 +40,28 @@ class Length(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """A message in parts; those at `slots` are to be filled in, then `lengths` to be counted."""
+    """A message in parts; those at `slots` are to be filled in, then `lengths` to be counted.
+
+    At *end*, which is empty, the table of headers ends.
+    """
 
     parts: tuple[bytes, ...]
     slots: tuple[tuple[int, str], ...]
     lengths: tuple[Length, ...]
+    end: int
 
-    def filled(self, values: Mapping[str, str]) -> bytes:
-        """
+    def filled(self, values: Mapping[str, str], headers: Mapping[str, Any] | None = None) -> bytes:
+        """With *headers* behind those that it has.
+
         Raises:
+            amqp.exceptions.FrameSyntaxError: one of *headers* is nothing that a table holds.
             struct.error: one of *values* is longer than can be said there.
         """
         parts = list(self.parts)
         for place, name in self.slots:
             parts[place] = octets_of(values[name])
+        if headers:
+            parts[self.end] = dumps("F", [headers])[_LONG.size :]
         for part, packed, constant, counted in self.lengths:
             parts[part] = packed(constant + sum([len(parts[place]) for place in counted]))
         return b"".join(parts)
@@ -110,7 +120,7 @@ def taken_apart(octets: bytes, values: Mapping[str, str]) -> Frames | None:
     found = {name for _, name in own}
     if found != set(names.values()) or not all(each.holds(octets) for each in fields):
         return None
-    return _cut(octets, own, fields)
+    return _cut(octets, own, fields, table)
 
 
 def _contents(octets: bytes) -> tuple[_Span, _Span]:
@@ -147,17 +157,21 @@ def _found(octets: bytes, names: Mapping[bytes, str]) -> Iterator[tuple[_Span, s
         yield _Span(*match.span()), names[match.group()]
 
 
-def _cut(octets: bytes, own: list[tuple[_Span, str]], fields: list[_Field]) -> Frames:
-    spans = sorted([*(span for span, _ in own), *(each.at for each in fields)])
-    edges = sorted({0, len(octets), *chain.from_iterable(spans)})
+def _cut(octets: bytes, own: list[tuple[_Span, str]], fields: list[_Field], table: _Span) -> Frames:
+    spans = [*(span for span, _ in own), *(each.at for each in fields)]
+    edges = sorted({0, table.end, len(octets), *chain.from_iterable(spans)})
+    end = edges.index(table.end)
+    edges.insert(end, table.end)
     place = {start: number for number, start in enumerate(edges)}
     slots = tuple((place[span.start], name) for span, name in own)
     lengths = []
     for field in fields:
         counted = [span for span, _ in own if field.of.has(span)]
         constant = field.of.length - sum(span.length for span in counted)
-        places = tuple(place[span.start] for span in counted)
+        places = [place[span.start] for span in counted]
+        if field.of.has(table):
+            places.append(end)
         if places:
-            lengths.append(Length(place[field.at.start], field.kind.pack, constant, places))
-    parts = (octets[start:end] for start, end in pairwise(edges))
-    return Frames(tuple(parts), slots, tuple(lengths))
+            lengths.append(Length(place[field.at.start], field.kind.pack, constant, tuple(places)))
+    parts = (octets[start:stop] for start, stop in pairwise(edges))
+    return Frames(tuple(parts), slots, tuple(lengths), end)

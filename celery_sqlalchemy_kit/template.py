@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
+from itertools import islice
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -96,16 +97,21 @@ class Template:
 
     def framed(self, held: Claimed, confirms: Confirms) -> bytes | None:
         """The octets of a run's message; None: they can be none."""
+        self.check(held)
+        return self._octets(held, confirms)
+
+    def _octets(
+        self, held: Claimed, confirms: Confirms, headers: Mapping[str, Any] | None = None
+    ) -> bytes | None:
         if self._may_have_frames:
             self._may_have_frames = False
             self._frames = self._made_frames(held, confirms)
         if self._frames is None:
             return None
-        self.check(held)
         values = self._values(held)
         if len(octets_of(values["body"])) > confirms.longest_body:
             return None
-        return self._frames.filled(values)
+        return self._frames.filled(values, headers)
 
     def _made_frames(self, held: Claimed, confirms: Confirms) -> Frames | None:
         """None also if, with another's own, they are not the other's."""
@@ -126,8 +132,13 @@ class Template:
         if self._signature is not None:
             self._signature(*held.run.args, **held.run.kwargs)
 
-    def publish(self, held: Claimed, told: ModuleType | None) -> None:
-        """As ``send_task_message`` does; *told*: the signals by which others hear of it."""
+    def publish(
+        self, held: Claimed, told: ModuleType | None, confirms: Confirms | None = None
+    ) -> None:
+        """As ``send_task_message`` does; *told*: the signals by which others hear of it.
+
+        *confirms*: by which it is written, if they do no more to it than to add headers.
+        """
         example = self._example
         headers, properties = example.of(self._headers(held, self._content(held)))
         args, kwargs = copied(list(held.run.args)) or (), copied(held.run.kwargs)
@@ -135,12 +146,19 @@ class Template:
         where = {"exchange": example.exchange, "routing_key": example.routing_key}
         said: dict[str, Any] = {**where, "declare": list(example.declare), "headers": headers}
         said["retry_policy"] = copied(example.retry_policy)
+        own = None if confirms is None else _Own(headers, properties, body)
         if told is not None:
             name = example.sender
             told.before_task_publish.send(name, body=body, properties=properties, **said)
+        octets = None
         if said["declare"] == list(example.declare):
             said["declare"] = None  # they have been, on this connection, with the first message
-        self._producer.publish(body, **said, **example.how, **properties)
+            if confirms is not None and own is not None and own.is_unchanged():
+                octets = self._octets(held, confirms, own.added())
+        if confirms is not None and octets is not None:
+            confirms.write(octets, held.run)
+        else:
+            self._producer.publish(body, **said, **example.how, **properties)
         if told is not None:
             told.after_task_publish.send(name, body=body, headers=headers, **where)
 
@@ -157,6 +175,30 @@ class Template:
 
     def _content(self, held: Claimed) -> Content:
         return self._contents.of(held.run)
+
+
+class _Own:
+    """What a message says before others, who may write into all of it, are told."""
+
+    def __init__(self, headers: dict[str, Any], *others: Any) -> None:
+        self._headers, self._others = headers, others
+        self._number = len(headers)
+        self._said = self._says()
+
+    def is_unchanged(self) -> bool:
+        """But for headers that stand behind its own."""
+        try:
+            return self._says() == self._said
+        except (TypeError, ValueError):
+            return False  # it is no JSON any more
+
+    def added(self) -> dict[str, Any]:
+        """Those headers."""
+        return dict(islice(self._headers.items(), self._number, None))
+
+    def _says(self) -> str:
+        own = dict(islice(self._headers.items(), self._number))
+        return _encode((own, *self._others))
 
 
 def instants(held: Claimed, times: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,8 @@ from run to run is taken out: ids, instants, arguments. It counts only if, fille
 taken out, it is the message that Celery made. There is none where that is not so, and where
 anybody has a hand in the making (see `hooks`). Whoever listens to Celery's signals is told of each
 message, and may change it, as ever. Where nobody listens, what is pushed to Redis is a mere text,
-and what is written to RabbitMQ mere octets.
+and what is written to RabbitMQ mere octets; these also where who listens but adds headers, as
+those do that trace.
 """
 
 from __future__ import annotations
@@ -117,8 +118,10 @@ class Templates:
         except Exception:  # noqa: BLE001  a router's, which Celery will meet as well
             return False
 
-    def send(self, held: Claimed) -> bool:
+    def send(self, held: Claimed, confirms: Confirms | None = None) -> bool:
         """Publish the message of a run, and tell those who listen; false: Celery has to be asked.
+
+        *confirms*: by which it may be written with others.
 
         Raises:
             Exception: whatever the message makes kombu raise.
@@ -131,7 +134,7 @@ class Templates:
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
             return False
         _beat.info(_SENDING, held.run.routine_name, held.run.task)
-        template.publish(held, signals)
+        template.publish(held, signals, confirms)
         return True
 
     @contextmanager

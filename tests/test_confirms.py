@@ -24,7 +24,7 @@ from strategies import properties
 from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import CONFIRMED, Publisher
-from celery_sqlalchemy_kit.frames import taken_apart
+from celery_sqlalchemy_kit.frames import Frames, taken_apart
 from celery_sqlalchemy_kit.routines import Cause, Routine, Run
 from celery_sqlalchemy_kit.storage.values import Claimed
 
@@ -340,6 +340,85 @@ def test_a_message_that_is_written_at_once_is_that_of_celery(beat, queue, rabbit
     assert len(seen) == (2 if HAS_TEMPLATES else len(claims))
 
 
+def adds(headers, **_):
+    headers["trace"] = {"id": headers["id"], "flags": [1, True, None, "ä" * 300]}
+    headers["sampled"] = NOON
+
+
+def adds_nothing(**_):
+    pass
+
+
+def changes_a_header(headers, **_):
+    headers["group"], headers["trace"] = "ours", 1
+
+
+def changes_within_a_header(headers, **_):
+    headers["timelimit"][1] = 1.0  # which equals True, and is another
+
+
+def drops_a_header(headers, **_):
+    headers["group"] = headers.pop("group")
+
+
+def changes_arguments(body, **_):
+    body[0][0] = True  # equals 1
+
+
+def changes_a_property(properties, **_):
+    properties["priority"] = 3
+
+
+HOOKS = {adds: 1, adds_nothing: 1, changes_a_header: 0, changes_within_a_header: 0}
+HOOKS |= {drops_a_header: 0, changes_arguments: 0, changes_a_property: 0}
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
+def test_what_listeners_make_of_a_message_is_sent_as_celery_would(
+    beat, queue, rabbitmq_url, hook, monkeypatch
+):
+    """As octets if they have added headers, and done nothing else to it."""
+    claims = [each for n in range(5) for each in held(1, NOON, (1, n), {"a": ["ä" * n]})]
+    # Alone to have no room in a frame.
+    claims += held(1, NOON, ("x" * 300_000,))
+    sending, written = beat(rabbitmq_url), []
+    long = Beat(sending.app, long=True)
+    signals.before_task_publish.connect(hook, weak=False)
+    try:
+        assert [ids(claims), {}] == list(long.publish(claims))
+        long.publisher.close()
+        theirs = messages(rabbitmq_url, queue)
+        assert sending.publisher.ready()
+        fill = Frames.filled
+        monkeypatch.setattr(
+            Frames, "filled", lambda *told: written.append(fill(*told)) or written[-1]
+        )
+        with waits(sending.publisher) as seen:
+            assert [ids(claims), {}] == list(sending.publish(claims))
+    finally:
+        signals.before_task_publish.disconnect(hook)
+    assert theirs == messages(rabbitmq_url, queue)
+    # One to see whether there can be any, the others for all but the first and the last.
+    assert HAS_TEMPLATES * HOOKS[hook] * len(claims[1:]) == len(written)
+    assert len(seen) == (2 if HAS_TEMPLATES else len(claims))
+
+
+def test_what_a_listener_makes_unfit_to_be_sent_is_the_fault_of_its_runs(beat, rabbitmq_url):
+    def spoil(headers, **_):
+        if headers["id"] in bad:
+            headers["trace"] = object()
+
+    sending, claims = beat(rabbitmq_url), held(4)
+    bad = list(map(str, ids(claims[2:3])))
+    signals.before_task_publish.connect(spoil, weak=False)
+    try:
+        sent, faults = sending.publish(claims)
+    finally:
+        signals.before_task_publish.disconnect(spoil)
+    assert ids([*claims[:2], *claims[3:]]) == sent
+    assert ids(claims[2:3]) == list(faults)
+
+
 class Written:
     """A connection of py-amqp, as far as frames are written to it."""
 
@@ -352,9 +431,9 @@ class Written:
         self.octets += bytes(octets)
 
 
-def octets_of(headers, values, **properties):
+def octets_of(headers, values, added, **properties):
     """A message, as py-amqp writes it, that says *values* in headers, properties and body."""
-    headers = {**headers, "one": values["id"], "two": values["eta"], "three": values["id"]}
+    headers = {**headers, "one": values["id"], "two": values["eta"], "three": values["id"], **added}
     said = {**properties, "application_headers": headers, "correlation_id": values["id"]}
     where, content = Written(), Message(values["body"], **said)
     write = frame_writer(where, where)
@@ -376,15 +455,17 @@ table = st.dictionaries(
 
 
 @properties
-@given(table, own, own, st.booleans(), st.booleans(), st.integers(0, 255))
+@given(table, table, own, own, st.booleans(), st.booleans(), st.integers(0, 255))
 def test_whatever_stands_in_a_message_what_is_filled_in_is_counted_anew(
-    headers, one, other, has_type, has_encoding, priority
+    headers, more, one, other, has_type, has_encoding, priority
 ):
     said = {"priority": priority}
     if has_type:
         said["content_type"] = "application/json"
     if has_encoding:
         said["content_encoding"] = "utf-8"
-    frames = taken_apart(octets_of(headers, one, **said), one)
-    assert octets_of(headers, one, **said) == frames.filled(one)
-    assert octets_of(headers, other, **said) == frames.filled(other)
+    added = {f"added {name}": value for name, value in more.items()}
+    frames = taken_apart(octets_of(headers, one, {}, **said), one)
+    assert octets_of(headers, one, {}, **said) == frames.filled(one)
+    assert octets_of(headers, other, {}, **said) == frames.filled(other)
+    assert octets_of(headers, other, added, **said) == frames.filled(other, added)
