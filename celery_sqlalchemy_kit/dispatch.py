@@ -26,7 +26,7 @@ except ImportError:  # before kombu 5.7, which knows no batches
 
 
 from . import broker, messages, stops, texts
-from .clock import Clock
+from .clock import Clock, pause
 from .confirms import Confirms
 from .messages import RunEntry
 from .outage import Outage
@@ -80,7 +80,7 @@ class Publisher:
         self._faults: list[tuple[Run, str]] = []
         self._tried: UUID | None = None
         self._gathers = False
-        self._since = 0.0
+        self._since = self._not_before = 0.0
 
     def ready(self) -> bool:
         """Whether the broker can be published to; never waits for one that was away."""
@@ -91,9 +91,15 @@ class Publisher:
         return True
 
     def publish(
-        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
+        self,
+        claimed: Sequence[Claimed],
+        since: float,
+        sent: list[UUID],
+        *,
+        not_before: float = 0.0,
     ) -> list[tuple[Run, str]]:
-        """Publish a batch that was claimed at *since*, monotonic seconds.
+        """Publish a batch that was claimed at *since*, but *not_before* then; both in monotonic
+        seconds.
 
         What has been sent is added to *sent* at once. After the first failure of the connection
         the rest is not tried. What was neither sent nor at fault stays claimed.
@@ -101,18 +107,24 @@ class Publisher:
         Returns:
             the runs whose message is at fault, and why.
         """
-        self._faults, self._since = [], since
+        self._faults, self._since, self._not_before = [], since, not_before
+        is_early = not_before > self._clock.monotonic()
         try:
-            if not self._outage.lasts and self.ready():
-                claimed = self._push_by_template(claimed, sent)
-            size = GATHERED if self._confirms is None else CONFIRMED
-            for start in range(0, len(claimed), size):
-                if self._outage.lasts or not self.ready():
-                    break
-                self._publish_group(claimed[start : start + size], sent)
+            # Who would take over what a stop has left would be late.
+            with stops.held() if is_early else nullcontext():
+                self._publish_all(claimed, sent)
         except _Stale:
             logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
         return self._faults
+
+    def _publish_all(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
+        if not self._outage.lasts and self.ready():
+            claimed = self._push_by_template(claimed, sent)
+        size = GATHERED if self._confirms is None else CONFIRMED
+        for start in range(0, len(claimed), size):
+            if self._outage.lasts or not self.ready():
+                break
+            self._publish_group(claimed[start : start + size], sent)
 
     def _push_by_template(self, claimed: Sequence[Claimed], sent: list[UUID]) -> list[Claimed]:
         """Publish what need not go Celery's long way; returns the rest."""
@@ -126,9 +138,10 @@ class Publisher:
             for start in range(0, len(claimed), PUSHED):
                 some = claimed[start : start + PUSHED]
                 filled = list(map(templates.fill, some))
-                if self._is_stale():
-                    raise _Stale
                 with stops.held():
+                    self._wait_until_due()
+                    if self._is_stale():
+                        raise _Stale
                     rest += self._push(some, filled, sent)
         except self._connection_errors() as error:
             self._lose(error)
@@ -164,11 +177,16 @@ class Publisher:
         tried = set(map(id, firsts))
         return [held for held in claimed if id(held) not in tried]
 
+    def _wait_until_due(self) -> None:
+        while (left := self._not_before - self._clock.monotonic()) > 0:
+            pause(left)
+
     def _is_stale(self) -> bool:
         """Asked as late as possible: the process may have been stopped at any instruction."""
         return self._clock.monotonic() - self._since > self._patience
 
     def _publish_group(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
+        self._wait_until_due()
         one_by_one = self._one_by_one > 0
         self._one_by_one = max(0, self._one_by_one - len(claimed))
         told = signals.after_task_publish.receivers  # of each message, once it is published

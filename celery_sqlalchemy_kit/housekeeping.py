@@ -58,9 +58,14 @@ class Publishes(Protocol):
     """What housekeeping needs of a publisher."""
 
     def publish(
-        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
+        self,
+        claimed: Sequence[Claimed],
+        since: float,
+        sent: list[UUID],
+        *,
+        not_before: float = 0.0,
     ) -> Sequence[tuple[Run, str]]:
-        """Publish a batch claimed at *since*, monotonic seconds.
+        """Publish a batch claimed at *since*, but *not_before* then; both in monotonic seconds.
 
         What has been sent is added to *sent* at once, so that it is known whatever interrupts;
         returned are the runs whose message is at fault, and why.

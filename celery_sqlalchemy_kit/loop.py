@@ -16,7 +16,7 @@ from .clock import Clock
 from .config import Settings
 from .dispatch import PROBE_SECONDS
 from .lateness import Lateness
-from .pipeline import FIRST, Pipeline, Streak
+from .pipeline import FIRST, NOTHING_AHEAD, Ahead, Pipeline, Streak
 from .routines import Cause, Routine
 from .storage import SchedulerStore
 from .storage.values import Batch, Claimed, OnWorkerLost, View
@@ -46,7 +46,7 @@ class Loop:
 
     *register* reconciles code and table once more; it is called while a live scheduler keeps a
     routine that this one no longer declares. *on_worker_lost* tells what it knows of a task, see
-    `store.sweeps`. *claims_ahead*: see `Pipeline`; the store has to bear as many calls besides.
+    `store.sweeps`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Loop:
         register: Callable[[], bool],
         on_worker_lost: OnWorkerLost,
         *,
-        claims_ahead: int = 0,
+        ahead: Ahead = NOTHING_AHEAD,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -74,7 +74,7 @@ class Loop:
             clock,
             self._bookmark,
             limit=settings.scheduler_batch_size,
-            ahead=claims_ahead,
+            ahead=ahead.claims,
         )
         self._housekeeping = housekeeping.Housekeeping(
             store, publisher, settings, clock, on_worker_lost
@@ -82,7 +82,7 @@ class Loop:
         #: What a full batch would have taken, by the last one; with more, what is claimed ahead
         #: would be old in its turn.
         self._publish_seconds = 0.0
-        self._most_publish_seconds = settings.scheduler_rescue_after / 2 / (claims_ahead + 2)
+        self._most_publish_seconds = settings.scheduler_rescue_after / 2 / (ahead.claims + 2)
         self._told = Lateness()
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
@@ -90,6 +90,12 @@ class Loop:
         self._held_seconds = 0.0
         self._looked_at = clock.monotonic()
         self._due_at = math.inf
+        self._lead = ahead.seconds
+        #: When something is due next, by the store's clock; the same while it is claimed for; and
+        #: for which such instant it has been: what it did not get then, it gets when that comes.
+        self._next_run_at: datetime | None = None
+        self._until: datetime | None = None
+        self._claimed_for: datetime | None = None
         self._rescue_at = clock.monotonic()
 
     @property
@@ -160,15 +166,24 @@ class Loop:
         now = self._clock.monotonic()
         more = self._streak is not None and (self._streak.more or self._pipeline.under_way)
         look_by = min(self._looked_at + LOOK_SECONDS, self._bookmark.anew_at)
-        if (more or now >= self._due_at) and now < look_by:
+        is_due = now >= self._due_at
+        if (more or is_due) and now < look_by:
+            if is_due and self._lead:
+                self._until = self._next_run_at
             self._due_at = math.inf
             return None
         self._looked_at = now
         view = self._bookmark.look(lambda passed: self._store.look(after=passed))
-        self._due_at = math.inf
-        if view.next_run_at is not None:
-            self._due_at = now + (view.next_run_at - view.now).total_seconds()
+        self._next_run_at, self._until = view.next_run_at, None
+        self._due_at = now + self._seconds_until_due(view)
         return view
+
+    def _seconds_until_due(self, view: View) -> float:
+        """Until what is due next is to be claimed."""
+        if view.next_run_at is None:
+            return math.inf
+        lead = 0.0 if view.next_run_at == self._claimed_for else self._lead
+        return (view.next_run_at - view.now).total_seconds() - lead
 
     def _claim(self, view: View | None) -> float:
         began = self._clock.monotonic()
@@ -177,14 +192,16 @@ class Loop:
             # A gap that long is no work: the process was stopped, or its machine asleep.
             streak = Streak(began)
         decide = partial(self._decide, streak)
-        batch, began = self._pipeline.take(decide)
+        until = self._until
+        batch, began = self._pipeline.take(decide, until)
+        self._claimed_for = until or self._claimed_for
         _tell(batch)
         self._note_lateness(batch)
         streak.goes_on(batch, self._clock.monotonic())
         if batch.more and self._publish_seconds < self._most_publish_seconds:
-            self._pipeline.go_ahead(decide)
+            self._pipeline.go_ahead(decide, until)
         publishing = self._clock.monotonic()
-        self._publish(batch.claimed, began)
+        self._publish(batch.claimed, began, batch.not_before)
         # What few runs take says little of what many do.
         full = self._settings.scheduler_batch_size / max(FIRST, len(batch.claimed))
         self._publish_seconds = (self._clock.monotonic() - publishing) * max(1.0, full)
@@ -233,10 +250,12 @@ class Loop:
         self._publish(released.claimed, began)
         return bool(released.claimed or released.ended)
 
-    def _publish(self, claimed: Sequence[Claimed], since: float) -> None:
+    def _publish(self, claimed: Sequence[Claimed], since: float, not_before: float = 0.0) -> None:
         if not claimed:
             return
-        for run, fault in self._publisher.publish(claimed, since, self._pipeline.record()):
+        sent = self._pipeline.record()
+        faults = self._publisher.publish(claimed, since, sent, not_before=not_before)
+        for run, fault in faults:
             logger.error(
                 "routines: %s cannot be published, run %s: %s", run.routine_name, run.id, fault
             )
@@ -282,8 +301,7 @@ class Loop:
         if view.waiting:
             # The end that it waits for may not be heard: while it is being written, say.
             seconds.append(LOOK_SECONDS)
-        if view.next_run_at is not None:
-            seconds.append((view.next_run_at - view.now).total_seconds())
+        seconds.append(self._seconds_until_due(view))
         if view.oldest_claim_at is not None:
             rescue_in = (view.oldest_claim_at + self._rescue_after - view.now).total_seconds()
             seconds.append(max(rescue_in, self._rescue_at - self._looked_at))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from .bookmark import Bookmark
@@ -28,6 +28,20 @@ from .storage.values import Batch, Decide, Position
 #: before, up to the batch size. The first messages of many leave soon, and while they do, the
 #: others are claimed. Only gradually is it less again: what comes in all the time comes unevenly.
 FIRST = 100
+
+
+class Ahead(NamedTuple):
+    """What may be done before it has to be.
+
+    *claims*: how many may be under way while one is published; the store has to bear as many calls
+    besides. *seconds*: by which what is due is claimed before it is, to be sent when it is.
+    """
+
+    claims: int = 0
+    seconds: float = 0.0
+
+
+NOTHING_AHEAD = Ahead()
 
 
 class Streak:
@@ -49,18 +63,19 @@ class Streak:
 
 @dataclass(frozen=True)
 class _Claim:
-    """One that is under way: since when, how many rows at most, from where on, and what has been
-    published that it confirms."""
+    """One that is under way: since when, how many rows at most, from where on, until when, and what
+    has been published that it confirms."""
 
     began: float
     limit: int
     after: Position | None
+    until: datetime | None
     confirms: list[list[UUID]]
     batch: Future[Batch]
 
 
 class Pipeline:
-    """The claims of one scheduler. *ahead*: how many may be under way while one is published."""
+    """The claims of one scheduler. *ahead*: see `Ahead.claims`."""
 
     def __init__(
         self, store: SchedulerStore, clock: Clock, bookmark: Bookmark, *, limit: int, ahead: int
@@ -95,8 +110,10 @@ class Pipeline:
         self._published.append(sent)
         return sent
 
-    def take(self, decide: Decide) -> tuple[Batch, float]:
+    def take(self, decide: Decide, until: datetime | None = None) -> tuple[Batch, float]:
         """The next batch, and when its claim was begun, in monotonic seconds.
+
+        *until*: see `SchedulerStore.claim`.
 
         Of claims under way that fail, as one that is cut off takes others with it, one is told,
         and that only if none succeeds.
@@ -113,15 +130,15 @@ class Pipeline:
                 fault = error
         if fault is not None:
             raise fault
-        claim = self._claim()
+        claim = self._claim(until)
         with self._own_call():
             batch = self._ask(claim, decide)
         return self._taken(claim, batch), claim.began
 
-    def go_ahead(self, decide: Decide) -> None:
+    def go_ahead(self, decide: Decide, until: datetime | None = None) -> None:
         """Begin further claims, as there is more."""
         while len(self._ahead) < self._most_ahead:
-            claim = self._claim()
+            claim = self._claim(until)
             try:
                 _in_a_thread(claim.batch, partial(self._ask, claim, decide))
             except RuntimeError:  # the system has no more threads for us
@@ -153,12 +170,12 @@ class Pipeline:
             self._ahead.popleft()
         self.confirm()
 
-    def _claim(self) -> _Claim:
+    def _claim(self, until: datetime | None) -> _Claim:
         limit = min(self._limit, FIRST << self._doublings)
         if limit < self._limit:
             self._doublings += 1
         began, after = self._clock.monotonic(), self._bookmark.position()
-        return _Claim(began, limit, after, self._unconfirmed(), Future())
+        return _Claim(began, limit, after, until, self._unconfirmed(), Future())
 
     def _ask(self, claim: _Claim, decide: Decide) -> Batch:
         return self._store.claim(
@@ -166,6 +183,7 @@ class Pipeline:
             limit=claim.limit,
             after=claim.after,
             published=chain.from_iterable(claim.confirms),
+            until=claim.until,
         )
 
     def _first(self) -> Batch:

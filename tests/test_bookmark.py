@@ -17,6 +17,7 @@ from celery_sqlalchemy_kit.bookmark import DEAR_SECONDS, LONGEST_REST_SECONDS, R
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.config import Settings
 from celery_sqlalchemy_kit.loop import Loop
+from celery_sqlalchemy_kit.pipeline import Ahead
 from celery_sqlalchemy_kit.routines import Cause, Declared
 from celery_sqlalchemy_kit.storage.values import Batch, Position, Presence, View
 from celery_sqlalchemy_kit.store.connections import make_engine
@@ -294,7 +295,7 @@ def test_what_a_killed_scheduler_had_claimed_is_rescued_while_looks_are_dear(bea
     other = beat(every(3600, "stranded"))
     other.run()
     dear.set("stranded", next_run_at=clock.now())
-    other.publisher.publish = lambda *_: []  # it never came to it
+    other.publisher.publish = lambda *_, **__: []  # it never came to it
     other.run()
     other.loop = None
 
@@ -326,7 +327,7 @@ def test_a_backlog_is_claimed_once_and_as_a_whole_while_looks_are_dear(beat, clo
         beat,
         *(every(60, f"r{n}") for n in range(105)),
         scheduler_batch_size=10,
-        claims_ahead=2,
+        ahead=Ahead(2),
     )
     clock.advance(60)
 
@@ -345,7 +346,7 @@ def test_what_is_set_into_the_past_does_not_wait_for_the_end_of_a_backlog(beat, 
     )
     dear.seconds = 0.06
     publish = dear.beat.publisher.publish
-    dear.beat.publisher.publish = lambda *args: (clock.advance(0.1), publish(*args))[1]
+    dear.beat.publisher.publish = lambda *args, **_: (clock.advance(0.1), publish(*args))[1]
     clock.advance(3660)
     whole = dear.whole
     while dear.whole < whole + 2:
@@ -379,7 +380,7 @@ class Heeding(MemoryStore):
                     del tables.runs[key]
         return claims.look(tables, self._me.namespace, now)
 
-    def claim(self, decide, *, limit, after=None, published=()):
+    def claim(self, decide, *, limit, after=None, published=(), until=None):
         with self._memory.change(self._clock) as (tables, now):
             claims.confirm(tables, self._me, now, published)
             passed = _take_out(tables, after)

@@ -21,7 +21,7 @@ from kombu import Connection, Producer, Queue
 from proxy import Proxy, address_of
 from strategies import properties
 
-from celery_sqlalchemy_kit import schedules
+from celery_sqlalchemy_kit import dispatch, schedules
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import CONFIRMED, Publisher
 from celery_sqlalchemy_kit.frames import Frames, taken_apart
@@ -277,6 +277,25 @@ def test_a_stop_while_the_brokers_word_is_waited_for_loses_none_of_it(
     sending.publisher.close()
     assert sent
     assert list(map(str, sent)) == received(rabbitmq_url, queue)
+
+
+def test_what_is_not_due_yet_leaves_when_it_is(beat, queue, rabbitmq_url, monkeypatch):
+    sending, claims, sent = beat(rabbitmq_url), held(3), []
+    clock, waited = sending.publisher._clock, []
+
+    def wait(seconds):
+        assert [] == messages(rabbitmq_url, queue)
+        waited.append(seconds)
+        clock.advance(seconds)
+
+    assert sending.publisher.ready()
+    sending.publish(held(1))
+    received(rabbitmq_url, queue)
+    monkeypatch.setattr(dispatch, "pause", wait)
+    now = clock.monotonic()
+    assert [] == sending.publisher.publish(claims, now, sent, not_before=now + 0.03)
+    assert [0.03] == waited
+    assert list(map(str, ids(claims))) == list(map(str, sent)) == received(rabbitmq_url, queue)
 
 
 @pytest.mark.parametrize("how", ["hang", "cut"])

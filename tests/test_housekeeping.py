@@ -114,7 +114,7 @@ def test_chores_are_done_though_there_is_always_something_due(beat, clock, monke
     poll = beat(*(every(0.2, name=f"r{n}") for n in range(5)), scheduler_keep_runs_for=3600)
     publish, turns = poll.publisher.publish, []
 
-    def slowly(claimed, since, sent):
+    def slowly(claimed, since, sent, **_):
         clock.advance(0.3)
         return publish(claimed, since, sent)
 

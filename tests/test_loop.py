@@ -560,7 +560,7 @@ def error_of(beat, name):
 
 def strand(beat):
     """Claim what is due and die before it is published."""
-    beat.publisher.publish = lambda claimed, since, sent: pytest.fail("killed before")
+    beat.publisher.publish = lambda claimed, since, sent, **_: pytest.fail("killed before")
     with pytest.raises(pytest.fail.Exception):
         beat.loop.turn()
     del beat.publisher.publish
@@ -675,7 +675,7 @@ def test_a_claim_is_bounded_by_runs_and_takes_the_rest_next(beat, clock):
     batches = []
     publish = many.publisher.publish
 
-    def note(claimed, since, sent):
+    def note(claimed, since, sent, **_):
         batches.append(len(claimed))
         return publish(claimed, since, sent)
 
@@ -828,7 +828,7 @@ def test_what_was_published_before_an_outage_is_not_rescued_after_it(beat, clock
 def test_a_run_that_cannot_be_read_is_missed_and_holds_up_no_other(beat, clock):
     bad, good = beat(every(3600, "bad"), every(3600, "good")), beat()
     bad.run()
-    bad.publisher.publish = lambda claimed, since, sent: []
+    bad.publisher.publish = lambda claimed, since, sent, **_: []
     clock.advance(3600)
     bad.loop.turn()
     sql(bad, "UPDATE routine_runs SET cause = 'whatever' WHERE routine_name = 'bad'")

@@ -195,7 +195,7 @@ def test_a_run_whose_scheduler_dies_is_sent_by_another_though_its_row_is_gone(
     dying, other = beat(), beat()
     routines.once("t")
     clock.advance(1)
-    dying.publisher.publish = lambda *_: []  # killed between COMMIT and message
+    dying.publisher.publish = lambda *_, **__: []  # killed between COMMIT and message
     dying.run()
     dying.kill()
 

@@ -825,7 +825,7 @@ class Crowd:
     def ready(self):
         return True
 
-    def publish(self, claimed, since, sent):
+    def publish(self, claimed, since, sent, **_):
         with self.lock:
             for held in claimed:
                 others = self.under_way.setdefault(held.run.routine_id, set())

@@ -16,7 +16,7 @@ from servers import wait_for
 from celery_sqlalchemy_kit import pipeline, schedules
 from celery_sqlalchemy_kit.bookmark import Bookmark
 from celery_sqlalchemy_kit.clock import UTC
-from celery_sqlalchemy_kit.pipeline import Pipeline
+from celery_sqlalchemy_kit.pipeline import Ahead, Pipeline
 from celery_sqlalchemy_kit.routines import Declared
 from celery_sqlalchemy_kit.storage.values import Batch
 from celery_sqlalchemy_kit.store.store import Store
@@ -34,7 +34,7 @@ def bookmark_of(clock):
 def many(beat, number=105, size=BATCH, **settings):
     """A scheduler with *number* routines, all of which are due."""
     declared = [Declared(f"r{n}", "tasks.r", schedules.parse(60)) for n in range(number)]
-    started = beat(*declared, scheduler_batch_size=size, claims_ahead=2, **settings)
+    started = beat(*declared, scheduler_batch_size=size, ahead=Ahead(2), **settings)
     started.run()
     started.clock.advance(60)
     return started
@@ -68,7 +68,7 @@ def test_all_that_is_due_is_published_once_and_confirmed(beat):
 
 @on_postgresql
 def test_two_of_them_share_the_work(beat):
-    one, two = many(beat), beat(scheduler_batch_size=BATCH, claims_ahead=2)
+    one, two = many(beat), beat(scheduler_batch_size=BATCH, ahead=Ahead(2))
     while any([one.loop.turn() <= 0, two.loop.turn() <= 0]):
         pass
     both = one.publisher.sent + two.publisher.sent
@@ -130,7 +130,7 @@ def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat, number, s
     poll, threads = many(beat, number, size), Counter()
     publish = poll.publisher.publish
 
-    def slow(*args):
+    def slow(*args, **_):
         poll.clock.advance(poll.settings.scheduler_rescue_after / part)
         return publish(*args)
 
@@ -194,7 +194,7 @@ class Slow:
         self.let_go = threading.Event()
         self.asked = []
 
-    def claim(self, decide, *, limit, after, published):
+    def claim(self, decide, *, limit, after, published, until):
         self.asked.append(list(published))
         if threading.current_thread().name == "routines-claim":
             assert self.let_go.wait(timeout=10)
@@ -232,7 +232,7 @@ class Lasting:
         self.times = times
         self.limits = []
 
-    def claim(self, decide, *, limit, after, published):
+    def claim(self, decide, *, limit, after, published, until):
         self.limits.append(limit)
         return Batch(now=NOW, more=len(self.limits) % self.times > 0)
 

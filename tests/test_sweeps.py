@@ -243,7 +243,7 @@ def test_what_a_killed_scheduler_was_about_to_send_again_is_sent_by_another(sent
     poll, run = sent(on_worker_lost=BEGIN_AGAIN)
     begin(poll, run)
 
-    def die(claimed, since, sent):
+    def die(claimed, since, sent, **_):
         if claimed:
             raise Killed
         return []

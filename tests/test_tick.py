@@ -173,7 +173,7 @@ class Tick(RuleBasedStateMachine):
         beat = self.beats.pop(which % len(self.beats))
         publish = beat.publisher.publish
 
-        def die(claimed, since, sent):
+        def die(claimed, since, sent, **_):
             if publishes:
                 publish(claimed, since, sent)
             raise Killed

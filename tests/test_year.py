@@ -370,7 +370,7 @@ class Year:
         self.on_this_clock(self.beat.engine)
         publish = self.beat.publisher.publish
 
-        def publish_or_die(claimed, since, sent):
+        def publish_or_die(claimed, since, sent, **_):
             if self.dies is False:
                 raise Killed
             faults = publish(claimed, since, sent)

@@ -129,7 +129,8 @@ class _Snapshot:
     """A transaction at REPEATABLE READ that is left open, such as a dump's."""
 
     def __init__(self, database):
-        self._engine = engine_of(database).execution_options(isolation_level="REPEATABLE READ")
+        # Without a deadline, which the kit's engines have.
+        self._engine = sa.create_engine(database, isolation_level="REPEATABLE READ")
         self._connection = None
 
     @property

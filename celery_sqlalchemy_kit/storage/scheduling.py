@@ -72,6 +72,7 @@ class SchedulerStore(Protocol):
         limit: int,
         after: Position | None = None,
         published: Iterable[UUID] = (),
+        until: datetime | None = None,
     ) -> Batch:
         """Confirm what was *published*, then take what is due, and plan what is unplanned.
 
@@ -89,6 +90,10 @@ class SchedulerStore(Protocol):
         other from being claimed. *limit*: the most rows of each kind, due and unplanned, to look
         at, and runs after which the batch is ended; those of one row stay together. *after*: where
         the batch before ended; may be ignored, and ``Batch.last`` be None then.
+
+        *until*: an instant that is about to come, for which all of this may be done as if it had,
+        but for routines that may not overlap; then ``Batch.now`` is that instant, and
+        ``Batch.not_before`` tells when it comes. May be ignored.
         """
 
     def confirm(self, published: Iterable[UUID]) -> None:

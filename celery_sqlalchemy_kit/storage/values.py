@@ -80,6 +80,8 @@ class Batch:
     last: Position | None = None
     #: A routine has moved on to an instant that has come already.
     still_due: bool = False
+    #: When *now* comes, in monotonic seconds of this process: nothing of it is to be sent before.
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True)

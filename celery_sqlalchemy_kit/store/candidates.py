@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,7 +11,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ..columns import raw, read_instant, utcnow
+from ..columns import Instant, raw, read_instant, utcnow
+from ..routines import Overlap
 from ..storage.values import Position
 from ..tables import routines
 from .claimer import Claimer
@@ -20,8 +21,20 @@ from .sent import CONFIRM, confirm, confirming
 
 #: Rows that are planned by a claim of others that are due.
 PLANNED_BESIDE = 100
+#: How far ahead an instant may be that a claim takes for the present. One that is further away is
+#: due by another clock, or by this one before it was set back.
+SOON = timedelta(milliseconds=50)
 
 Rows = list[dict[str, "str | None"]]
+
+
+class Reach(NamedTuple):
+    """How far a claim goes: so many rows at most, behind a position, due until an instant that is
+    about to come; the latter is heeded by PostgreSQL alone, if it comes within `SOON`."""
+
+    limit: int
+    after: Position | None = None
+    until: datetime | None = None
 
 
 class Candidates(NamedTuple):
@@ -31,31 +44,38 @@ class Candidates(NamedTuple):
     plan: Rows
     most_planned: int
     now: datetime
+    #: See `Batch.not_before`.
+    not_before: float
 
 
 def lock(
     connection: Connection,
     claimer: Claimer,
-    *,
-    limit: int,
-    after: Position | None,
+    reach: Reach,
     published: Sequence[UUID],
 ) -> Candidates:
-    """Confirm what was *published*, then lock due rows and rows to plan, at most *limit* of each.
+    """Confirm what was *published*, then lock due rows and rows to plan, as many of each.
 
     Two arms, as a disjunction would use no index. As each statement is a round trip, PostgreSQL
     confirms, locks what is due and says whether there is anything to plan in one.
     """
+    limit, after, until = reach
     told: dict[str, Any] = {"most": limit}
     if after is not None:
         told |= told_of(after)
     at = claimer.clock.now()
     if at is not None:
         told["at"] = at
-    kind = _Kind(claimer.namespace, resumed=after is not None, by_clock=at is not None)
+    early = until is not None and connection.dialect.name == "postgresql"
+    if early:
+        told["until"] = until
+    kind = _Kind(claimer.namespace, after is not None, at is not None, early)
     present: str | None
+    not_before = 0.0
     if connection.dialect.name == "postgresql":
-        due, planning, present = _lock_due_postgresql(connection, claimer, kind, told, published)
+        due, planning, present, not_before = _lock_due_postgresql(
+            connection, claimer, kind, told, published
+        )
     else:
         confirm(connection, claimer, published)
         due, present = _lock_rows(connection, _due(kind), told)
@@ -68,16 +88,18 @@ def lock(
         present = present or seen_at
     if present is None:
         present = connection.execute(sa.select(raw(claimer.now()))).scalar_one()
-    return Candidates(due, plan, most_planned, read_instant(present))
+    return Candidates(due, plan, most_planned, read_instant(present), not_before)
 
 
 class _Kind(NamedTuple):
     """Which variant of a statement. *resumed*: with parameters for where the last batch ended, see
-    `told_of`; *by_clock*: with the present as its parameter ``at``."""
+    `told_of`; *by_clock*: with the present as its parameter ``at``; *early*: with an instant that
+    may count as the present as its parameter ``until``."""
 
     namespace: str
     resumed: bool
     by_clock: bool
+    early: bool
 
 
 def _lock_due_postgresql(
@@ -86,16 +108,22 @@ def _lock_due_postgresql(
     kind: _Kind,
     told: Mapping[str, Any],
     published: Sequence[UUID],
-) -> tuple[Rows, bool, str]:
-    """What is due, whether there is anything to plan, and the present."""
+) -> tuple[Rows, bool, str, float]:
+    """What is due, whether there is anything to plan, the present, and when that comes."""
     told = {**told, **confirming(claimer, published)} if published else told
-    found = connection.execute(_locking_due(kind, confirms=bool(published)), told).all()
-    *_, present, planning = found[0]
-    due = [_text(row[:-2]) for row in found if row[0] is not None]
+    answer = connection.execute(_locking_due(kind, confirms=bool(published)), told)
+    answered_at = claimer.clock.monotonic()
+    found, own = answer.all(), len(ROUTINE_COLUMNS)
+    present, planning, *_ = found[0][own:]
+    due = [_text(row[:own]) for row in found if row[0] is not None]
     for row in due:
         if row["next_run_at"] is None:  # -infinity, which is text of no instant
             row["next_run_at"] = "-infinity"
-    return due, planning is not None, present
+    not_before = 0.0
+    if kind.early:  # the last row was made last
+        ahead = (read_instant(present) - read_instant(found[-1][-1])).total_seconds()
+        not_before = answered_at + ahead if ahead > 0 else 0.0
+    return due, planning is not None, present, not_before
 
 
 def _lock_rows(
@@ -124,6 +152,10 @@ def _select_due(kind: _Kind, *others: Any) -> Any:
     """With *others* as columns besides."""
     due = sa.select(*_COLUMNS, *others).where(schedulable(kind.namespace))
     due = due.where(routines.c.next_run_at <= _present(kind))
+    if kind.early:
+        # Whether the run before has ended by then, cannot be known before.
+        may_overlap = routines.c.overlap == Overlap.ALLOW.value
+        due = due.where(sa.or_(may_overlap, routines.c.next_run_at <= _clock(kind)))
     if kind.resumed:
         due = due.where(behind())
     return due.order_by(*_ORDER).limit(_MOST).with_for_update(skip_locked=True)
@@ -150,14 +182,27 @@ def _locking_due(kind: _Kind, *, confirms: bool) -> Any:
     now = raw(_present(kind)).label("now")
     present = sa.select(now, planning.label("planning")).subquery("present")
     locking = sa.select(*(due.c[name] for name in ROUTINE_COLUMNS), *present.c)
+    if kind.early:
+        at_last = _clock(kind) if kind.by_clock else sa.func.clock_timestamp(type_=Instant())
+        locking = locking.add_columns(raw(at_last).label("at_last"))
     locking = locking.select_from(present.outerjoin(due, sa.true()))
     locking = locking.order_by(*(due.c[each.name] for each in order))
     return locking.add_cte(CONFIRM.columns().cte("confirmed")) if confirms else locking
 
 
-def _present(kind: _Kind) -> sa.ColumnElement[datetime]:
+def _clock(kind: _Kind) -> sa.ColumnElement[datetime]:
     at: sa.ColumnElement[datetime] = sa.bindparam("at", type_=routines.c.next_run_at.type)
     return at if kind.by_clock else utcnow()
+
+
+def _present(kind: _Kind) -> sa.ColumnElement[datetime]:
+    """What the clock says, or what it is about to."""
+    now = _clock(kind)
+    if not kind.early:
+        return now
+    until: sa.ColumnElement[datetime] = sa.bindparam("until", type_=routines.c.next_run_at.type)
+    soon = until.between(now, now + sa.literal(SOON, sa.Interval()))
+    return sa.case((soon, until), else_=now)
 
 
 def behind() -> sa.ColumnElement[bool]:

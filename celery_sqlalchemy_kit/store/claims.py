@@ -16,7 +16,7 @@ from ..routines import Overlap, State
 from ..steps import Step, Unfinished, step_of
 from ..storage.values import Batch, Claimed, Decide, Position
 from . import unfinished
-from .candidates import lock
+from .candidates import Reach, lock
 from .claimer import Claimer
 from .rows import Fetched, fetched
 from .writes import Writes
@@ -26,20 +26,17 @@ def claim(
     connection: Connection,
     claimer: Claimer,
     decide: Decide,
+    reach: Reach,
     *,
-    limit: int,
-    after: Position | None,
     published: Sequence[UUID],
     again: bool,
 ) -> Batch:
-    """Confirm what was *published*, then take what is due and plan what has to be planned, at most
-    *limit* rows of each.
+    """Confirm what was *published*, then take what is due and plan what has to be planned.
 
     *again*: the try before met ids that were there already; look for them first.
     """
-    due, plan, most_planned, present = lock(
-        connection, claimer, limit=limit, after=after, published=published
-    )
+    due, plan, most_planned, present, not_before = lock(connection, claimer, reach, published)
+    limit = reach.limit
     guarded = [row for row in (*due, *plan) if row["overlap"] != Overlap.ALLOW.value]
     standing = unfinished.read(connection, (row["id"] or "" for row in guarded))
     writes = Writes(claimer.namespace, present)
@@ -72,6 +69,7 @@ def claim(
         more=cut_short or len(due) == limit or len(plan) == most_planned,
         last=last,
         still_due=still_due,
+        not_before=not_before,
     )
 
 

@@ -42,6 +42,7 @@ from ..storage.values import (
 )
 from ..tables import schedulers
 from . import alerts, claims, outbox, registry, retention, sweeps, waiting
+from .candidates import Reach
 from .claimer import Claimer
 from .sent import confirm
 from .survey import survey
@@ -86,14 +87,16 @@ class Store:
         limit: int,
         after: Position | None = None,
         published: Iterable[UUID] = (),
+        until: datetime | None = None,
     ) -> Batch:
         """Confirm what was *published*, then take what is due; one transaction.
 
         *decide* is called under the lock of the row. *after*: where the batch before ended;
-        only PostgreSQL, whose dead index entries it skips, heeds it.
+        only PostgreSQL, whose dead index entries it skips, heeds it. So it does *until*, an
+        instant that is about to come.
         """
         sent = tuple(published)  # it may be claimed for twice
-        after = self._heeded(after)
+        reach = Reach(limit, self._heeded(after), until)
         for again in (False, True):
             try:
                 with self.engine.begin() as connection:
@@ -101,8 +104,7 @@ class Store:
                         connection,
                         self._claimer,
                         decide,
-                        limit=limit,
-                        after=after,
+                        reach,
                         published=sent,
                         again=again,
                     )

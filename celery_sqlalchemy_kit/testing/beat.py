@@ -22,6 +22,7 @@ from .. import migrations
 from ..clock import SettableClock
 from ..config import Settings
 from ..loop import Loop
+from ..pipeline import NOTHING_AHEAD, Ahead
 from ..routines import Declared, Run, State
 from ..storage.values import Again, Begun, Claimed, Presence
 from ..store.connections import make_engine
@@ -35,6 +36,7 @@ class Recorder:
     """A publisher that keeps what it is given: ``sent``, and ``again`` what is sent once more.
 
     ``away``: the broker cannot be reached. ``fails``: tasks whose messages are at fault.
+    ``not_before``: by the run's id, when a publisher would send it at the earliest.
     """
 
     def __init__(self) -> None:
@@ -42,12 +44,18 @@ class Recorder:
         self.again: list[Again] = []
         self.away = False
         self.fails: set[str] = set()
+        self.not_before: dict[UUID, float] = {}
 
     def ready(self) -> bool:
         return not self.away
 
     def publish(
-        self, claimed: Sequence[Claimed], since: float, sent: list[UUID]
+        self,
+        claimed: Sequence[Claimed],
+        since: float,
+        sent: list[UUID],
+        *,
+        not_before: float = 0.0,
     ) -> list[tuple[Run, str]]:
         faults = []
         for held in () if self.away else claimed:
@@ -57,6 +65,7 @@ class Recorder:
                 self.again.append(held)
             else:
                 self.sent.append(held.run)
+                self.not_before[held.run.id] = not_before
                 sent.append(held.run.id)
         return faults
 
@@ -66,8 +75,8 @@ class ManualBeat:
 
     *declared* is what the code is taken to declare, *known_tasks* what it knows besides;
     *on_worker_lost* is what it knows of tasks that begin their runs: ``lost`` or ``again`` by name.
-    *claims_ahead*: claims that are begun while a batch is published, as a scheduler does on
-    PostgreSQL. *settings* are those of `Settings`, by name.
+    *ahead*: what is done before its time, as a scheduler does on PostgreSQL. *settings* are those
+    of `Settings`, by name.
     """
 
     def __init__(
@@ -79,7 +88,7 @@ class ManualBeat:
         known_tasks: Iterable[str] = (),
         on_worker_lost: Mapping[str, str] | None = None,
         timezone: str = "UTC",
-        claims_ahead: int = 0,
+        ahead: Ahead = NOTHING_AHEAD,
         **settings: Any,
     ) -> None:
         self.settings = Settings.load({"scheduler_db_uri": url, **settings}, {}, scheduler=True)
@@ -87,7 +96,7 @@ class ManualBeat:
         self.declared = list(declared)
         self.known_tasks = list(known_tasks)
         self.engine = make_engine(
-            url, schema=self.settings.scheduler_db_schema, pool_size=1 + claims_ahead
+            url, schema=self.settings.scheduler_db_schema, pool_size=1 + ahead.claims
         )
         me = Presence(uuid4(), self.settings.scheduler_namespace, "test", 0)
         self.store = Store(
@@ -106,7 +115,7 @@ class ManualBeat:
             clock,
             self._register,
             tasks.get,
-            claims_ahead=claims_ahead,
+            ahead=ahead,
         )
 
     def _register(self) -> bool:

@@ -106,9 +106,14 @@ def claimed(bench: Bench, *declared: str) -> tuple[SchedulerStore, list[UUID]]:
 
 
 def claim(
-    store: SchedulerStore, decides: Decide = decide, *, limit: int = 100, published: Any = ()
+    store: SchedulerStore,
+    decides: Decide = decide,
+    *,
+    limit: int = 100,
+    published: Any = (),
+    until: datetime | None = None,
 ) -> Batch:
-    return store.claim(decides, limit=limit, published=published)
+    return store.claim(decides, limit=limit, published=published, until=until)
 
 
 def all_claimed(store: SchedulerStore) -> list[UUID]:

@@ -29,6 +29,9 @@ from .bench import (
     rescued,
 )
 
+#: How soon what is about to come comes.
+SOON = SECOND / 100
+
 
 class ClaimingConformance:
     """The look and the claim."""
@@ -102,6 +105,26 @@ class ClaimingConformance:
 
         assert [["first"], ["then"]] == [names(batch) for batch in batches]
         assert batches[0].more
+
+    def test_what_is_about_to_come_counts_as_come_or_does_not(self, bench: Bench) -> None:
+        store = planned(bench, "a", "b", "later")
+        bench.edit("b", overlap="skip")
+        bench.edit("later", next_run_at=bench.clock.now() + EVERY + 2 * SOON)
+        soon = bench.clock.now() + EVERY
+        bench.clock.set(soon - SOON)
+
+        early = claim(store, until=soon)
+        assert names(early) in ([], ["a"])
+        if early.claimed:
+            assert soon == early.now
+            comes_in = early.not_before - bench.clock.monotonic()
+            assert abs(comes_in - SOON.total_seconds()) < 1e-6
+        bench.clock.set(soon)
+        then = claim(store, until=soon)
+
+        assert (["a", "b"], 0.0) == (sorted(names(early) + names(then)), then.not_before)
+        assert all(held.claimed_at == soon for held in (*early.claimed, *then.claimed))
+        assert 2 == len(bench.runs())
 
     def test_an_id_that_is_there_is_not_claimed_again(self, bench: Bench) -> None:
         store = planned(bench, "a")

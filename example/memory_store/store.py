@@ -58,6 +58,7 @@ class MemoryStore:
         limit: int,
         after: Position | None = None,
         published: Iterable[UUID] = (),
+        until: datetime | None = None,
     ) -> Batch:
         with self._memory.change(self._clock) as (tables, now):
             claims.confirm(tables, self._me, now, published)
