@@ -110,7 +110,7 @@ class Publisher:
         self._faults, self._since, self._not_before = [], since, not_before
         is_early = not_before > self._clock.monotonic()
         try:
-            # Who would take over what a stop has left would be late.
+            # What a stop leaves unsent, another scheduler takes over only seconds later.
             with stops.held() if is_early else nullcontext():
                 self._publish_all(claimed, sent)
         except _Stale:

@@ -32,6 +32,8 @@ HELD_SECONDS = (0.05, 1.0)
 CONFIRM_SECONDS = 0.1
 #: Seconds between looks at the table, and between tries to rescue, while there is work.
 LOOK_SECONDS = 1.0
+#: What is left of the lead after each claim that is quicker.
+LEAD_DECAY = 0.9
 
 
 class Publishes(housekeeping.Publishes, Protocol):
@@ -87,14 +89,19 @@ class Loop:
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
         self._streak: Streak | None = None
+        #: There was nothing to do in this turn, though there may be at once.
+        self._rests = False
         self._held_seconds = 0.0
         self._looked_at = clock.monotonic()
         self._due_at = math.inf
-        self._lead = ahead.seconds
-        #: When something is due next, by the store's clock; the same while it is claimed for; and
-        #: for which such instant it has been: what it did not get then, it gets when that comes.
+        #: Seconds by which what is due is claimed before it is: about twice what a claim takes.
+        self._lead = self._most_lead = ahead.seconds
+        #: When something is due next, by the store's clock.
         self._next_run_at: datetime | None = None
+        #: The same, while it is claimed before it comes.
         self._until: datetime | None = None
+        #: The instant that was last claimed for: what was not to be had then, as it may not overlap
+        #: or as somebody else held it, is not tried for again before that instant has come.
         self._claimed_for: datetime | None = None
         self._rescue_at = clock.monotonic()
 
@@ -134,7 +141,7 @@ class Loop:
         seconds = self._dispatch(view, ready=ready)
         if view is None:
             return seconds
-        busy = seconds <= 0
+        busy = seconds <= 0 and not self._rests
         if self._housekeeping.turn(view.now, busy=busy, ready=ready) or busy:
             return 0.0
         # What is due next was seen before that.
@@ -142,6 +149,7 @@ class Loop:
 
     def _dispatch(self, view: View | None, *, ready: bool) -> float:
         """Do what is due; returns the seconds until something is again."""
+        self._rests = False
         if not ready:
             self._pipeline.settle()
             self._streak = None  # and stop counting as busy
@@ -153,7 +161,7 @@ class Loop:
             return self._claim(None)
         if view is None or view.to_claim or self._pipeline.under_way:
             return self._claim(view)
-        self._streak = None
+        self._streak, self._rests = None, True
         self._told.note(timedelta(0))
         seconds = self._seconds_until_next(view)
         if seconds > CONFIRM_SECONDS:
@@ -168,7 +176,7 @@ class Loop:
         look_by = min(self._looked_at + LOOK_SECONDS, self._bookmark.anew_at)
         is_due = now >= self._due_at
         if (more or is_due) and now < look_by:
-            if is_due and self._lead:
+            if is_due and not more and self._lead:
                 self._until = self._next_run_at
             self._due_at = math.inf
             return None
@@ -192,19 +200,22 @@ class Loop:
             # A gap that long is no work: the process was stopped, or its machine asleep.
             streak = Streak(began)
         decide = partial(self._decide, streak)
-        until = self._until
-        batch, began = self._pipeline.take(decide, until)
+        own = not self._pipeline.under_way
+        batch, began, until = self._pipeline.take(decide, self._until)
+        if own:
+            self._adapt_lead(self._clock.monotonic() - began)
         self._claimed_for = until or self._claimed_for
         _tell(batch)
         self._note_lateness(batch)
         streak.goes_on(batch, self._clock.monotonic())
         if batch.more and self._publish_seconds < self._most_publish_seconds:
-            self._pipeline.go_ahead(decide, until)
-        publishing = self._clock.monotonic()
-        self._publish(batch.claimed, began, batch.not_before)
+            self._pipeline.go_ahead(decide, self._until)
+        publishing = max(self._clock.monotonic(), batch.not_before)
+        self._publish(batch.claimed, max(began, batch.not_before), batch.not_before)
         # What few runs take says little of what many do.
         full = self._settings.scheduler_batch_size / max(FIRST, len(batch.claimed))
-        self._publish_seconds = (self._clock.monotonic() - publishing) * max(1.0, full)
+        took = max(0.0, self._clock.monotonic() - publishing)
+        self._publish_seconds = took * max(1.0, full)
         streak.touched = self._clock.monotonic()
         self._streak = streak if batch.rows or self._pipeline.under_way else None
         if batch.rows or view is None or not view.to_claim:
@@ -212,7 +223,12 @@ class Loop:
             return 0.0
         shortest, longest = HELD_SECONDS
         self._held_seconds = min(longest, max(shortest, self._held_seconds * 2))
-        return self._held_seconds
+        return min(self._held_seconds, max(0.0, self._due_at - self._clock.monotonic()))
+
+    def _adapt_lead(self, seconds: float) -> None:
+        """After a claim that took so long. What is claimed too early is waited for, and nothing
+        else is done meanwhile."""
+        self._lead = min(self._most_lead, max(2 * seconds, self._lead * LEAD_DECAY))
 
     def _decide(self, streak: Streak, routine: Routine, now: datetime) -> due.Decision:
         streak.since = streak.since or now

@@ -34,7 +34,8 @@ class Ahead(NamedTuple):
     """What may be done before it has to be.
 
     *claims*: how many may be under way while one is published; the store has to bear as many calls
-    besides. *seconds*: by which what is due is claimed before it is, to be sent when it is.
+    besides. *seconds*: by which, at most, what is due is claimed before it is, to be sent when it
+    is.
     """
 
     claims: int = 0
@@ -42,6 +43,14 @@ class Ahead(NamedTuple):
 
 
 NOTHING_AHEAD = Ahead()
+
+
+class Taken(NamedTuple):
+    """What a claim took; when it was begun, in monotonic seconds, and until when it went."""
+
+    batch: Batch
+    began: float
+    until: datetime | None
 
 
 class Streak:
@@ -110,10 +119,8 @@ class Pipeline:
         self._published.append(sent)
         return sent
 
-    def take(self, decide: Decide, until: datetime | None = None) -> tuple[Batch, float]:
-        """The next batch, and when its claim was begun, in monotonic seconds.
-
-        *until*: see `SchedulerStore.claim`.
+    def take(self, decide: Decide, until: datetime | None = None) -> Taken:
+        """The next batch. *until*: see `SchedulerStore.claim`; what is under way has its own.
 
         Of claims under way that fail, as one that is cut off takes others with it, one is told,
         and that only if none succeeds.
@@ -124,7 +131,8 @@ class Pipeline:
         fault: Exception | None = None
         while self._ahead:
             try:
-                return self._first(), self._ahead.popleft().began
+                batch, claim = self._first(), self._ahead.popleft()
+                return Taken(batch, claim.began, claim.until)
             except Exception as error:  # noqa: BLE001  raised below
                 self._drop()
                 fault = error
@@ -133,7 +141,7 @@ class Pipeline:
         claim = self._claim(until)
         with self._own_call():
             batch = self._ask(claim, decide)
-        return self._taken(claim, batch), claim.began
+        return Taken(self._taken(claim, batch), claim.began, until)
 
     def go_ahead(self, decide: Decide, until: datetime | None = None) -> None:
         """Begin further claims, as there is more."""

@@ -5,8 +5,8 @@ from run to run is taken out: ids, instants, arguments. It counts only if, fille
 taken out, it is the message that Celery made. There is none where that is not so, and where
 anybody has a hand in the making (see `hooks`). Whoever listens to Celery's signals is told of each
 message, and may change it, as ever. Where nobody listens, what is pushed to Redis is a mere text,
-and what is written to RabbitMQ mere octets; these also where who listens but adds headers, as
-those do that trace.
+and what is written to RabbitMQ mere octets; these also where who listens, before a message is
+published, does no more than to add headers.
 """
 
 from __future__ import annotations

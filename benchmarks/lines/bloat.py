@@ -30,7 +30,7 @@ END = """
     UPDATE routine_runs SET state = 'succeeded', finished_at = now()
     WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'running'"""
 #: With what a claim's last statement begins.
-STEP = "WITH quiet AS"
+CLAIMING = "WITH quiet AS"
 SIZES = """
     SELECT relname, pg_table_size(oid) / 1024 / 1024, pg_indexes_size(oid) / 1024 / 1024,
         pg_stat_get_dead_tuples(oid), pg_stat_get_live_tuples(oid)
@@ -88,7 +88,7 @@ def _of_claims(asked, arrived):
     """What PostgreSQL spends on the scheduler's statements."""
     mine = [each for each in asked if each.text.startswith(("WITH", "SELECT to_char"))]
     spent = sum(each.milliseconds for each in mine)
-    return {"server ms a run": spent / arrived, "claims": calls(asked, STEP)}
+    return {"server ms a run": spent / arrived, "claims": calls(asked, CLAIMING)}
 
 
 def _sizes(engine):

@@ -67,6 +67,7 @@ class Passed:
 class Batch:
     """What one claim took."""
 
+    #: The present, or the instant that was taken for it; see `SchedulerStore.claim`.
     now: datetime
     claimed: tuple[Claimed, ...] = ()
     #: Rows that could not be scheduled: name and what is wrong.

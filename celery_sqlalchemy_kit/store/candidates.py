@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..columns import Instant, raw, read_instant, utcnow
-from ..routines import Overlap
 from ..storage.values import Position
 from ..tables import routines
 from .claimer import Claimer
@@ -152,10 +151,6 @@ def _select_due(kind: _Kind, *others: Any) -> Any:
     """With *others* as columns besides."""
     due = sa.select(*_COLUMNS, *others).where(schedulable(kind.namespace))
     due = due.where(routines.c.next_run_at <= _present(kind))
-    if kind.early:
-        # Whether the run before has ended by then, cannot be known before.
-        may_overlap = routines.c.overlap == Overlap.ALLOW.value
-        due = due.where(sa.or_(may_overlap, routines.c.next_run_at <= _clock(kind)))
     if kind.resumed:
         due = due.where(behind())
     return due.order_by(*_ORDER).limit(_MOST).with_for_update(skip_locked=True)

@@ -37,6 +37,10 @@ def claim(
     """
     due, plan, most_planned, present, not_before = lock(connection, claimer, reach, published)
     limit = reach.limit
+    found = len(due)
+    if not_before:
+        # Whether the run before has ended by then, cannot be known before.
+        due = [row for row in due if row["overlap"] == Overlap.ALLOW.value]
     guarded = [row for row in (*due, *plan) if row["overlap"] != Overlap.ALLOW.value]
     standing = unfinished.read(connection, (row["id"] or "" for row in guarded))
     writes = Writes(claimer.namespace, present)
@@ -67,7 +71,7 @@ def claim(
         tuple(repeated),
         rows=len(due) + len(plan),
         more=cut_short or len(due) == limit or len(plan) == most_planned,
-        last=last,
+        last=last if len(due) == found else None,
         still_due=still_due,
         not_before=not_before,
     )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..details import RoutineDetails
@@ -62,7 +63,10 @@ def run_now(
     ordered |= {"scheduled_for": present, "claimed_at": present - desk.rescue_after}
     insert_all(connection, runs, _COLUMNS, [ordered])
     mine = routines.c.id == routine.id
-    connection.execute(routines.update().where(mine).values(last_run_at=present))
+    # What is due in a moment may have been claimed, as if it had come.
+    last = routines.c.last_run_at
+    later = sa.case((last > present, last), else_=sa.literal(present, last.type))
+    connection.execute(routines.update().where(mine).values(last_run_at=later))
     wake(connection)
     changes.record(connection, desk, "run", [(routine.id, routine.name, {})], note)
     run: UUID = ordered["id"]

@@ -30,7 +30,7 @@ from .bench import (
 )
 
 #: How soon what is about to come comes.
-SOON = SECOND / 100
+A_MOMENT = SECOND / 100
 
 
 class ClaimingConformance:
@@ -109,16 +109,16 @@ class ClaimingConformance:
     def test_what_is_about_to_come_counts_as_come_or_does_not(self, bench: Bench) -> None:
         store = planned(bench, "a", "b", "later")
         bench.edit("b", overlap="skip")
-        bench.edit("later", next_run_at=bench.clock.now() + EVERY + 2 * SOON)
+        bench.edit("later", next_run_at=bench.clock.now() + EVERY + 2 * A_MOMENT)
         soon = bench.clock.now() + EVERY
-        bench.clock.set(soon - SOON)
+        bench.clock.set(soon - A_MOMENT)
 
         early = claim(store, until=soon)
         assert names(early) in ([], ["a"])
         if early.claimed:
             assert soon == early.now
             comes_in = early.not_before - bench.clock.monotonic()
-            assert abs(comes_in - SOON.total_seconds()) < 1e-6
+            assert abs(comes_in - A_MOMENT.total_seconds()) < 1e-6
         bench.clock.set(soon)
         then = claim(store, until=soon)
 
