@@ -16,6 +16,7 @@ from celery_sqlalchemy_kit.rescue import Verdict
 from celery_sqlalchemy_kit.routines import State
 from celery_sqlalchemy_kit.storage.values import Passed, Position, Presence
 from celery_sqlalchemy_kit.store import changes, run_list
+from celery_sqlalchemy_kit.store.candidates import SOON
 from celery_sqlalchemy_kit.store.connections import make_engine
 from celery_sqlalchemy_kit.store.desk import Desk
 from celery_sqlalchemy_kit.store.ledger import Ledger
@@ -140,6 +141,11 @@ def calls(engine):
             limit=100,
             after=Position(now - 60 * SECOND, str(routine)),
             published=[key(engine, 1_002_440)],
+        ),
+        "claim early": lambda: store.claim(
+            lambda each, at: decide(each, at, limits),
+            limit=100,
+            until=store.look().now + SOON / 2,
         ),
         "rescue": lambda: store.rescue(lambda each, at: Verdict(), age=10 * SECOND, limit=100),
         "give up": lambda: store.rescue(
