@@ -345,7 +345,7 @@ def test_who_goes_on_walks_through_no_dead_entries(postgresql):
 
 
 def alive(database):
-    engine = make_engine(database)
+    engine = make_engine(database, by_key=True)  # as a scheduler's
     migrations.migrate(engine)
     with engine.begin() as connection:
         for statement in LIVE:
