@@ -70,7 +70,9 @@ class SqlStorage:
         self._create_table = settings.create_table
         #: Elsewhere claims would wait for one another, or their server is what takes the time.
         is_postgresql = url.get_backend_name() == "postgresql"
-        self.ahead = Ahead(CLAIMS_AHEAD, LEAD_SECONDS) if is_postgresql else NOTHING_AHEAD
+        # Nobody can wait for a clock that stands still until it is moved.
+        lead = LEAD_SECONDS if clock.now() is None else 0.0
+        self.ahead = Ahead(CLAIMS_AHEAD, lead) if is_postgresql else NOTHING_AHEAD
         engine = partial(engine_for, url, schema=settings.scheduler_db_schema)
         self._engine = engine(
             "scheduler",

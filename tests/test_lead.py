@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from celery_sqlalchemy_kit import After, housekeeping, schedules
+from celery_sqlalchemy_kit.clock import DATABASE
+from celery_sqlalchemy_kit.config import Settings
 from celery_sqlalchemy_kit.pipeline import Ahead
 from celery_sqlalchemy_kit.routines import Declared
-from celery_sqlalchemy_kit.running import CLAIMS_AHEAD, LEAD_SECONDS
+from celery_sqlalchemy_kit.running import CLAIMS_AHEAD, LEAD_SECONDS, SqlStorage
+from celery_sqlalchemy_kit.storage.values import Presence
 from celery_sqlalchemy_kit.store.candidates import SOON
 from celery_sqlalchemy_kit.tables import routines, runs
 
@@ -261,3 +265,12 @@ def test_other_databases_wait_until_it_is_due(beat, database):
     (run,) = early + poll.run()
     assert bool(early) == (database.get_backend_name() == "postgresql")
     assert [due] == [run.scheduled_for]
+
+
+def test_a_clock_that_is_moved_by_hand_is_not_waited_for(postgresql, clock):
+    settings = Settings.load({"scheduler_db_uri": postgresql}, {}, scheduler=True)
+    leads = []
+    for each in (clock, DATABASE):
+        me = Presence(uuid4(), "", "host", 1)
+        leads.append(SqlStorage(postgresql, settings, me, "UTC", each).ahead.seconds)
+    assert [0.0, LEAD_SECONDS] == leads
