@@ -156,7 +156,7 @@ def test_an_order_before_it_is_due_moves_nothing_back(beat, routines):
 
 
 @postgresql_alone
-def test_one_offs_limits_and_short_intervals_come_to_the_same(beat):
+def test_limits_delays_and_short_intervals_come_to_the_same(beat):
     routines_of = {
         "ten milliseconds": every(0.01, "ten milliseconds"),
         "thrice": every(1, "thrice"),

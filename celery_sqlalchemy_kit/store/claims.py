@@ -71,6 +71,7 @@ def claim(
         tuple(repeated),
         rows=len(due) + len(plan),
         more=cut_short or len(due) == limit or len(plan) == most_planned,
+        # What was left must not be passed by.
         last=last if len(due) == found else None,
         still_due=still_due,
         not_before=not_before,
