@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from .routines import Cause, Overlap
+from .routines import Cause, Overlap, made
 
 #: Why an occurrence is skipped, by policy.
 REASONS = {
@@ -67,7 +67,7 @@ def settle(
     by hand do not count.
     """
     if policy is Overlap.ALLOW and left is None:
-        return Settled(tuple(occurrences), None, (), None)
+        return made(Settled, runs=tuple(occurrences), waits=None, skipped=(), left=None)
     runs: list[T] = []
     skipped: list[T] = []
     waits: T | None = None

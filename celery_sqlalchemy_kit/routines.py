@@ -192,9 +192,10 @@ def run_id(routine_id: UUID, occurrence_at: datetime) -> UUID:
 
     uuid5 over ``<routine id>/<occurrence in integer microseconds since 1970, UTC>``.
     """
-    digest = _RUN_SEED.copy()  # as `uuid.uuid5`, which takes twice as long
+    digest = _RUN_SEED.copy()  # as `uuid.uuid5`, which takes three times as long
     digest.update(f"{routine_id}/{microseconds(occurrence_at)}".encode())
-    return UUID(bytes=digest.digest()[:16], version=5)
+    number = int.from_bytes(digest.digest()[:16], "big")
+    return UUID(int=number & _UUID5_FREE | _UUID5_FIXED)
 
 
 def microseconds(instant: datetime) -> int:
@@ -204,4 +205,7 @@ def microseconds(instant: datetime) -> int:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: RFC 9562, 5.5: version 5 in bits 48 to 51, variant 0b10 in bits 64 and 65.
+_UUID5_FIXED = 5 << 76 | 0b10 << 62
+_UUID5_FREE = ~(0xF << 76 | 0b11 << 62)
 _RUN_SEED = hashlib.sha1(RUN_NAMESPACE.bytes, usedforsecurity=False)

@@ -8,10 +8,9 @@ instant is another occurrence. No other column tells that: runs by hand move ``l
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
-from ..routines import CatchUp, Cause, Routine
+from ..routines import CatchUp, Cause, Routine, made
 from ..schedules import Once
 from .decision import (
     Decision,
@@ -29,25 +28,41 @@ from .decision import (
 def decide_once(routine: Routine, once: Once, now: datetime, limits: Limits) -> Decision:
     """See `decide`."""
     decision = _decide(routine, once.at, now, limits)
-    if decision.over:
-        decision = replace(decision, occurrence_at=once.at)
     # Who writes its own instant into ``next_run_at`` as well says the same twice.
-    own = (None, once.at, due_at(routine, once.at))
-    if routine.next_run_at not in own and is_ordered(routine):
+    if routine.next_run_at is None or routine.next_run_at == once.at:
+        return decision
+    if routine.next_run_at != due_at(routine, once.at) and is_ordered(routine):
         return decision.with_order(routine, now)
     return decision
 
 
 def _decide(routine: Routine, at: datetime, now: datetime, limits: Limits) -> Decision:
     if routine.ended_at == at or not in_bounds(routine, at):
-        return leaving(routine, (), (), None)
+        return _over(at)
     if due_at(routine, at) > now:
         return leaving(routine, (), (), at)
     late = is_late(routine, at, now, limits)
     if late and routine.catch_up is CatchUp.SKIP:
-        missed = Missed(at, at, 1, "late: catch_up = skip")
-        return replace(leaving(routine, (), (missed,), None), ended_at=at)
+        return _over(at, missed=(Missed(at, at, 1, "late: catch_up = skip"),), ended_at=at)
     cause = Cause.CATCH_UP if late else Cause.SCHEDULE
     if routine.one_off:
         cause = Cause.ONCE
-    return replace(leaving(routine, (Occurrence(at, cause),), (), None), ended_at=at)
+    return _over(at, (Occurrence(at, cause),), ended_at=at)
+
+
+def _over(
+    at: datetime,
+    occurrences: tuple[Occurrence, ...] = (),
+    missed: tuple[Missed, ...] = (),
+    ended_at: datetime | None = None,
+) -> Decision:
+    return made(
+        Decision,
+        occurrences=occurrences,
+        missed=missed,
+        occurrence_at=at,
+        next_run_at=None,
+        over=True,
+        waits=False,
+        ended_at=ended_at,
+    )

@@ -30,29 +30,34 @@ class Days(NamedTuple):
     def of_shape(self, first: int, length: int) -> tuple[int, ...]:
         """The days, ascending, of a month of *length* days that begins with weekday *first*, of
         which Monday is 0, as `calendar.monthrange` has it."""
-        of_month = set(self.of_month)
-        if self.last:
-            of_month.add(length)
-        if self.last_workday:
-            beyond = (first + length - 1) % 7 - 4  # Saturday is one day past Friday
-            of_month.add(length - max(0, beyond))
-        found = []
-        for day in range(1, length + 1):
-            weekday = (first + day) % 7
-            count, is_last = (day + 6) // 7, day + 7 > length
-            by_week = (
-                weekday in self.of_week
-                or (weekday, count) in self.nth
-                or (is_last and (weekday, LAST) in self.nth)
-            )
-            by_month = day in of_month
-            if (by_month or by_week) if self.either else (by_month and by_week):
-                found.append(day)
-        return tuple(found)
+        return _of_shape(self, first, length)
 
     def ever(self, months: Iterable[int]) -> bool:
         """Whether any day of any year matches, in one of *months*."""
         return _ever(self, tuple(months))
+
+
+@lru_cache(maxsize=1024)
+def _of_shape(days: Days, first: int, length: int) -> tuple[int, ...]:
+    of_month = set(days.of_month)
+    if days.last:
+        of_month.add(length)
+    if days.last_workday:
+        beyond = (first + length - 1) % 7 - 4  # Saturday is one day past Friday
+        of_month.add(length - max(0, beyond))
+    found = []
+    for day in range(1, length + 1):
+        weekday = (first + day) % 7
+        count, is_last = (day + 6) // 7, day + 7 > length
+        by_week = (
+            weekday in days.of_week
+            or (weekday, count) in days.nth
+            or (is_last and (weekday, LAST) in days.nth)
+        )
+        by_month = day in of_month
+        if (by_month or by_week) if days.either else (by_month and by_week):
+            found.append(day)
+    return tuple(found)
 
 
 @lru_cache(maxsize=1024)

@@ -74,7 +74,7 @@ def from_json(value: Mapping[str, Any], timezone: str) -> Once:
     if not isinstance(text, str) or not _DATE.match(text):
         raise refused(value, f"once {shown(text)}; {_ALLOWED}")
     try:
-        at = isoparse(text)
+        at = _read(text)
     except (ValueError, OverflowError):  # OverflowError: at 24:00 on the last day of all
         raise refused(value, f"once {shown(text)}; {_ALLOWED}") from None
     return _once(at, zone, value)
@@ -96,10 +96,22 @@ def to_celery(once: Once) -> celery_schedule:
     return celery_schedule(1.0)
 
 
+def _read(text: str) -> datetime:
+    if _AS_WRITTEN.fullmatch(text):
+        try:
+            return datetime.fromisoformat(f"{text[:-1]}+00:00")
+        except ValueError:  # it may be 24:00 still
+            pass
+    return isoparse(text)
+
+
 def _once(at: datetime, zone: str, of: object) -> Once:
     if not FIRST_YEAR < at.year < LAST_YEAR:
         raise refused(of, f"the year is {at.year}; allowed are {FIRST_YEAR + 1} to {LAST_YEAR - 1}")
     return Once(at if at.tzinfo else instant_of(at, ZoneInfo(zone)))
 
 
+#: As `Once.to_json` has it: each of a million one-offs has its own, and is read in a tenth of the
+#: time that all the forms of ISO 8601 take.
+_AS_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}(?![0-9])", re.ASCII)

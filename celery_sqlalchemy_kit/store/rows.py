@@ -82,11 +82,14 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
     Raises:
         RoutineError, ScheduleError: names the column, its value and what is allowed.
     """
-    defined = _defined(*_defining(text), timezone)
+    defined = _defined(*_defining(text))
+    schedule = schedules.loads(text["schedule"] or "null", timezone)
     return made(
         Routine,
         id=_uuid("id", text["id"]),
         name=_name(text, "name"),
+        schedule=schedule,
+        one_off=text["origin"] == _ONCE and isinstance(schedule, schedules.Once),
         next_run_at=_instant(text, "next_run_at"),
         occurrence_at=_instant(text, "occurrence_at"),
         last_run_at=_instant(text, "last_run_at"),
@@ -102,28 +105,28 @@ def routine_of(text: Mapping[str, str | None], timezone: str) -> Routine:
     )
 
 
-#: What people say, of which thousands of rows may say the same.
+#: What people say, of which thousands of rows may say the same: all but the schedule, which is
+#: remembered by itself, as each of them may have its own.
 _DEFINING = (
-    *("task", "schedule", "options", "catch_up", "overlap", "jitter"),
-    *("starts_at", "ends_at", "max_runs", "origin"),
+    *("task", "options", "catch_up", "overlap", "jitter"),
+    *("starts_at", "ends_at", "max_runs"),
 )
 
 
 _defining = itemgetter(*_DEFINING)
+_ONCE = Origin.ONCE.value
 
 
 @lru_cache(maxsize=4096)
 def _defined(*said: str | None) -> Mapping[str, Any]:
-    """The fields of a routine of which a row says this, its last word being the default zone; the
-    same objects for the same text, so not to be changed."""
-    text = dict(zip(_DEFINING, said[:-1], strict=True))
+    """The fields of a routine of which a row says this; the same objects for the same text, so
+    not to be changed."""
+    text = dict(zip(_DEFINING, said, strict=True))
     options = json_column(text, "options", dict)
     if options:
         check_options(options)
-    schedule = schedules.loads(text["schedule"] or "null", said[-1] or "")
     return {
         "task": _name(text, "task"),
-        "schedule": schedule,
         "options": options,
         "catch_up": _word(text, "catch_up", CatchUp),
         "overlap": _word(text, "overlap", Overlap),
@@ -131,7 +134,6 @@ def _defined(*said: str | None) -> Mapping[str, Any]:
         "starts_at": _instant(text, "starts_at"),
         "ends_at": _instant(text, "ends_at"),
         "max_runs": _whole(text, "max_runs"),
-        "one_off": text["origin"] == Origin.ONCE.value and isinstance(schedule, schedules.Once),
     }
 
 

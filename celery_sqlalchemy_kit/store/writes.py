@@ -17,7 +17,7 @@ from ..migrations.triggers import QUIET
 from ..routines import Run, State
 from ..steps import Step
 from ..tables import routines, runs
-from .bulk import by_column, cast, insert_all, inserting
+from .bulk import array, by_column, cast, insert_all, inserting
 from .chunks import chunks
 from .rows import Fetched
 
@@ -49,34 +49,40 @@ _STEP_COLUMNS = {
 }
 
 
-def _stepping(shared: frozenset[str]) -> tuple[str, str]:
-    """PostgreSQL's: what comes first, and the statement for the whole batch. Quiet: it keeps the
-    triggers from waking all."""
+def _stepping(shared: frozenset[str]) -> str:
+    """PostgreSQL's: what comes first, and the steps of the whole batch."""
     own = {"key": "uuid", **{n: kind for n, (_, kind) in _STEP_COLUMNS.items() if n not in shared}}
     arrays = ", ".join(cast(name, f"{kind}[]") for name, kind in own.items())
     moved = ", ".join(
         f"{column} = " + (cast(name, kind) if name in shared else f"step.{name}")
         for name, (column, kind) in _STEP_COLUMNS.items()
     )
-    return (
-        f"""
-        WITH quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true)),
+    return f"""
         step AS MATERIALIZED (
-            SELECT step.* FROM quiet, unnest({arrays}) AS step ({", ".join(own)}))""",
-        f"UPDATE routines SET {moved}, paused_at = NULL FROM step WHERE routines.id = step.key",
-    )
+            SELECT step.* FROM quiet, unnest({arrays}) AS step ({", ".join(own)})),
+        moved AS (
+            UPDATE routines SET {moved}, paused_at = NULL FROM step WHERE routines.id = step.key)"""
 
 
-@lru_cache(maxsize=64)
-def _step_postgresql(shared: frozenset[str]) -> sa.TextClause:
-    return sa.text(" ".join(_stepping(shared)))
+_SPENDING = f"""
+        spent AS MATERIALIZED (SELECT unnest({cast("spent", "uuid[]")}) AS key),
+        gone AS (DELETE FROM routines USING spent WHERE routines.id = spent.key)"""
 
 
 @lru_cache(maxsize=512)
-def _step_and_run_postgresql(shared: frozenset[str], of_runs: frozenset[str]) -> sa.TextClause:
-    """The same, which inserts runs as well: each statement is a round trip."""
-    first, step = _stepping(shared)
-    return sa.text(f"{first}, moved AS ({step}) {inserting(runs, _RUN_COLUMNS, of_runs)}")
+def _moving(
+    of_steps: frozenset[str] | None, of_runs: frozenset[str] | None, *, spending: bool
+) -> sa.TextClause:
+    """PostgreSQL's one statement for steps, one-offs that leave and runs, as each statement is a
+    round trip. What all have in common of steps and of runs; None: there are none. Quiet: it keeps
+    the triggers from waking all."""
+    parts = [f"quiet AS MATERIALIZED (SELECT set_config('{QUIET}', 'on', true))"]
+    if of_steps is not None:
+        parts.append(_stepping(of_steps))
+    if spending:
+        parts.append(_SPENDING)
+    last = "SELECT 1" if of_runs is None else inserting(runs, _RUN_COLUMNS, of_runs)
+    return sa.text(f"WITH {', '.join(parts)} {last}")
 
 
 # As many statements as rows would be as many round trips. MySQL 8 and MariaDB 10.6 have it, whose
@@ -214,28 +220,35 @@ class Writes:
         if self.rewritten:
             # Before the steps: to the triggers it is an edit, which clears next_run_at.
             self._rewrite(connection)
-        if self._steps and connection.dialect.name == "postgresql":
-            self._step_and_run(connection)
+        if connection.dialect.name == "postgresql":
+            self._move(connection)
         else:
             insert_all(connection, runs, _RUN_COLUMNS, self._runs)
             self._step(connection)
+            for keys in chunks(self.spent):
+                connection.execute(routines.delete().where(routines.c.id.in_(keys)))
         if self.over:
             over = routines.c.id.in_(self.over)
             # First: the triggers keep it, and would set it later than what this claim has ended.
             connection.execute(routines.update().where(over).values(paused_at=self.now))
             connection.execute(routines.update().where(over).values(active=False))
-        for keys in chunks(self.spent):
-            connection.execute(routines.delete().where(routines.c.id.in_(keys)))
         self._write_faults(connection)
 
-    def _step_and_run(self, connection: Connection) -> None:
-        shared, own = by_column(("key", *_STEP_COLUMNS), self._steps)
-        if not self._runs:
-            connection.execute(_step_postgresql(frozenset(shared)), {**shared, **own})
-            return
-        of_runs, own_of_runs = by_column(_RUN_COLUMNS, self._runs)
-        statement = _step_and_run_postgresql(frozenset(shared), frozenset(of_runs))
-        connection.execute(statement, {**shared, **own, **of_runs, **own_of_runs})
+    def _move(self, connection: Connection) -> None:
+        of_steps = of_runs = None
+        told: dict[str, str | None] = {}
+        if self._steps:
+            shared, own = by_column(("key", *_STEP_COLUMNS), self._steps)
+            of_steps, told = frozenset(shared), {**shared, **own}
+        if self._runs:
+            shared, own = by_column(_RUN_COLUMNS, self._runs)
+            of_runs = frozenset(shared)
+            told |= {**shared, **own}
+        if self.spent:
+            told["spent"] = array(self.spent)
+        if told:
+            spending = bool(self.spent)
+            connection.execute(_moving(of_steps, of_runs, spending=spending), told)
 
     def _step(self, connection: Connection) -> None:
         if self._steps and connection.dialect.name == "mysql":
