@@ -79,6 +79,8 @@ def mariadb():
         data, port = home / "mariadb", free_port()
         # Its own user would not be allowed into a directory of ours.
         as_root = ["--user=root"] if os.geteuid() == 0 else []
+        # One that starts removes what others have there: two that are set up at once failed.
+        temporary = f"--tmpdir={home}"
         subprocess.run(
             [
                 installer,
@@ -86,6 +88,7 @@ def mariadb():
                 f"--datadir={data}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                temporary,
                 *as_root,
             ],
             check=True,
@@ -106,6 +109,7 @@ def mariadb():
             "--innodb-flush-method=nosync",
             "--sync-frm=0",
             "--innodb-buffer-pool-size=64M",
+            temporary,
             *as_root,
         ]
         with _running(command, port, home / "mariadb.log"):
