@@ -13,7 +13,7 @@ from statements import each_statement
 from celery_sqlalchemy_kit import migrations
 from celery_sqlalchemy_kit.due import Limits, decide
 from celery_sqlalchemy_kit.rescue import Verdict
-from celery_sqlalchemy_kit.routines import State
+from celery_sqlalchemy_kit.routines import Cause, State
 from celery_sqlalchemy_kit.storage.values import Passed, Position, Presence
 from celery_sqlalchemy_kit.store import changes, run_list
 from celery_sqlalchemy_kit.store.candidates import SOON
@@ -243,6 +243,27 @@ def test_a_claim_is_two_statements_and_a_look_is_one(postgresql):
     engine.dispose()
 
 
+def test_one_offs_leave_in_the_statement_that_enters_their_runs(postgresql):
+    engine = make_engine(postgresql, by_key=True)
+    migrations.migrate(engine)
+    fill(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(ONE_OFFS).close()
+    store = Store(engine, Presence(uuid4(), "", "host", 1))
+    asked = []
+
+    with each_statement(lambda *each: asked.append(each)):
+        batch = store.claim(lambda each, at: decide(each, at, Limits()), limit=100)
+
+    assert 50 == sum(held.run.cause is Cause.ONCE for held in batch.claimed) < len(batch.claimed)
+    assert 3 == len(asked), "the second looks for unfinished runs of those that queue"
+    assert [] == faults_of(engine, *asked[-1])
+    with engine.connect() as connection:
+        left = "SELECT count(*) FROM routines WHERE origin = 'once'"
+        assert 0 == connection.exec_driver_sql(left).scalar_one()
+    engine.dispose()
+
+
 @pytest.mark.parametrize("by_key", [False, True])
 def test_more_statements_only_where_there_is_more(postgresql, by_key):
     engine = make_engine(postgresql, by_key=by_key)
@@ -270,6 +291,10 @@ def test_more_statements_only_where_there_is_more(postgresql, by_key):
     engine.dispose()
 
 
+#: Fifty, due before all others.
+ONE_OFFS = """INSERT INTO routines (name, task, schedule, origin, next_run_at, occurrence_at)
+    SELECT concat('once ', n), 't', '{"once": "2026-01-01T00:00:00Z"}', 'once', at, at
+    FROM generate_series(1, 50) AS n, CAST('2026-01-01 00:00+00' AS timestamptz) AS at"""
 TO_PLAN = """INSERT INTO routines (name, task, schedule) VALUES ('r', 't', '{"timedelta": 60}')"""
 WAITS = """INSERT INTO routine_runs (id, routine_id, routine_name, task, cause, state, scheduled_for)
     SELECT id, id, name, task, 'schedule', 'waiting', next_run_at FROM routines"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import FrozenInstanceError
 from datetime import datetime, timedelta, timezone
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,7 @@ from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.clock import UTC
 from celery_sqlalchemy_kit.routines import (
     REFUSED_OPTIONS,
+    RUN_NAMESPACE,
     CatchUp,
     Cause,
     Declared,
@@ -48,6 +49,14 @@ properties = settings(deadline=None, database=None, max_examples=200)
 def test_the_id_of_a_run_is_the_same_for_ever(routine_id, occurrence, expected):
     """Another formula would let an upgrade run again what had run before it."""
     assert UUID(expected) == run_id(routine_id, occurrence)
+
+
+@properties
+@given(st.uuids(), instants)
+def test_the_id_of_a_run_is_a_uuid5(routine_id, occurrence):
+    name = f"{routine_id}/{microseconds(occurrence)}"
+
+    assert uuid5(RUN_NAMESPACE, name) == run_id(routine_id, occurrence)
 
 
 @properties
