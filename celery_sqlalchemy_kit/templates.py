@@ -30,6 +30,9 @@ from .texts import REDIS, Filled, tags
 
 #: Templates that are kept; beyond that many, all are made anew.
 MOST_KEPT = 1000
+#: Kinds of messages that are known to have been met; and of how many messages one may become a
+#: template, once `MOST_KEPT` are made: to make one takes as long as to send two without.
+MOST_MET, MESSAGES_EACH = 10_000, 10
 #: The logger, and the line, by which beat tells of each message.
 _beat = logging.getLogger("celery.beat")
 _SENDING = "Scheduler: Sending due task %s (%s)"
@@ -50,6 +53,10 @@ class Templates:
         self._kept: dict[_Key, Template] = {}
         #: What the router is asked about, by shape, where it is to be asked for every message.
         self._asked: dict[_Shape, Mapping[str, Any]] = {}
+        #: Hashes of the kinds that have been met: what is met but once is not worth a template.
+        self._met: set[int] = set()
+        #: How many templates may be made yet.
+        self._left = float(MOST_KEPT)
         self._contents = Contents(app)
         self._tags = tags()
         self._usable = self._routed = self._gathers = self._pushes = self._quiet = False
@@ -77,16 +84,28 @@ class Templates:
         return self._producer.channel if self._gathers else None
 
     def firsts(self, claimed: Sequence[Claimed]) -> list[Claimed]:
-        """One run of each kind that has no template yet, where it would be one of texts."""
-        if not (self._pushes and self._usable):
+        """One run of each kind that has no template yet and is worth one, where that would be one
+        of texts; elsewhere they become templates as they come."""
+        if not self._usable:
             return []
-        found: dict[_Shape, Claimed] = {}
+        first: dict[_Shape, Claimed] = {}
         for held in claimed:
             shape = _shape(held.run)
             known = shape in self._asked if self._routed else (shape, None) in self._kept
-            if not known and not isinstance(held, Again):
-                found.setdefault(shape, held)
-        return list(found.values())
+            if known or isinstance(held, Again):
+                continue
+            if shape in first:
+                self._meet(shape)
+            first.setdefault(shape, held)
+        return [held for shape, held in first.items() if self._pushes and hash(shape) in self._met]
+
+    def _meet(self, shape: _Shape) -> bool:
+        """Whether a kind has been met before."""
+        before = hash(shape) in self._met
+        if not before and len(self._met) >= MOST_MET:
+            self._met.clear()
+        self._met.add(hash(shape))
+        return before
 
     def fill(self, held: Claimed) -> Filled | None:
         """The message of a run as a text; None: it has to be sent otherwise."""
@@ -108,8 +127,12 @@ class Templates:
         except Exception:  # noqa: BLE001  a router's, say; Celery, which is asked now, will say what
             return None
         if made is not None:
+            self._count()
             _beat.info(_SENDING, held.run.routine_name, held.run.task)
         return made
+
+    def _count(self) -> None:
+        self._left = min(MOST_KEPT, self._left + 1 / MESSAGES_EACH)
 
     def knows(self, held: Claimed) -> bool:
         """Whether `send` does without Celery."""
@@ -133,19 +156,23 @@ class Templates:
             template.check(held)
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
             return False
+        self._count()
         _beat.info(_SENDING, held.run.routine_name, held.run.task)
         template.publish(held, signals, confirms)
         return True
 
     @contextmanager
     def observing(self, held: Claimed) -> Iterator[None]:
-        """Celery is asked for the message of a run within; if it is like that of others, it serves
-        for them from now on."""
+        """Celery is asked for the message of a run within; if it is like that of others, of which
+        there has been one already, it serves for them from now on."""
+        self._count()
+        worth = self._meet(_shape(held.run)) and self._left >= 1
         task = self._app.tasks.get(held.run.task)
         times = None if isinstance(held, Again) else _times(held, task)
-        if not self._usable or times is None or not hooks.is_plain_task(task):
+        if not (worth and self._usable) or times is None or not hooks.is_plain_task(task):
             yield
             return
+        self._left -= 1
         with observed(self._app, str(held.run.id), self._producer) as seen:
             yield
         example = seen()

@@ -289,7 +289,7 @@ def test_what_is_not_due_yet_leaves_when_it_is(beat, queue, rabbitmq_url, monkey
         clock.advance(seconds)
 
     assert sending.publisher.ready()
-    sending.publish(held(1))
+    sending.publish(held(2))
     received(rabbitmq_url, queue)
     monkeypatch.setattr(dispatch, "pause", wait)
     now = clock.monotonic()

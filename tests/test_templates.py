@@ -7,6 +7,7 @@ import os
 import signal
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
+from itertools import chain
 from uuid import uuid4
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from kombu import Exchange, Producer, Queue
 from redis.client import Pipeline
 
-from celery_sqlalchemy_kit import dispatch, schedules
+from celery_sqlalchemy_kit import dispatch, schedules, templates
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import Publisher
 from celery_sqlalchemy_kit.routines import Cause, Routine, Run
@@ -185,22 +186,54 @@ def test_a_message_by_a_template_is_octet_for_octet_that_of_celery(
     assert pushed(redis_url) == theirs
 
 
+class Counting(Beat):
+    """With those that Celery was asked to send."""
+
+    def __init__(self, app):
+        super().__init__(app)
+        self.asked = []
+
+    def apply_async(self, entry, producer=None, **_):
+        self.asked.append(entry.run.id)
+        return super().apply_async(entry, producer)
+
+
+def run_ids(claims):
+    return [each.run.id for each in claims]
+
+
 @pytest.mark.parametrize("routes", [{}, (by_argument,)], ids=["map", "asked"])
 def test_of_each_kind_the_first_alone_goes_the_long_way(beat, redis_url, routes):
-    class Counting(Beat):
-        def apply_async(self, entry, producer=None, **_):
-            asked.append(entry.run.id)
-            return super().apply_async(entry, producer)
-
-    asked = []
     sending = beat(task_routes=routes)
     kinds = [{}, {"task": "one", "args": (1,)}, {"options": {"priority": 3}}]
     claims = [held(**kind) for _ in range(50) for kind in kinds]
     counting = Counting(sending.app)
     assert [] == counting.publish(*claims)
     counting.publisher.close()
-    assert [each.run.id for each in (claims[:3] if HAS_TEMPLATES else claims)] == asked
+    assert run_ids(claims[:3] if HAS_TEMPLATES else claims) == counting.asked
     assert set(pushed(redis_url)) == {str(each.run.id) for each in claims}
+
+
+def test_of_what_is_met_but_once_no_template_is_made(beat):
+    counting = Counting(beat().app)
+    kinds = [{"options": {"headers": {"of": n}}} for n in range(3)]
+    batches = [[held(**kind) for kind in kinds] for _ in range(3)]
+    for batch in batches:
+        assert [] == counting.publish(*batch)
+    counting.publisher.close()
+    long = batches[:2] if HAS_TEMPLATES else batches
+    assert run_ids(chain.from_iterable(long)) == counting.asked
+
+
+def test_kinds_without_end_do_not_become_templates_without_end(beat, monkeypatch):
+    monkeypatch.setattr(templates, "MOST_KEPT", 3)
+    counting = Counting(beat().app)
+    kinds = [{"options": {"headers": {"of": n}}} for n in range(10)]
+    claims = [held(**kind) for _ in range(2) for kind in kinds]
+    assert [] == counting.publish(*claims)
+    counting.publisher.close()
+    by_template = claims[10:13] if HAS_TEMPLATES else []
+    assert [id_ for id_ in run_ids(claims) if id_ not in run_ids(by_template)] == counting.asked
 
 
 OTHERWISE = {
@@ -292,7 +325,7 @@ JSON = st.recursive(
 
 def test_whatever_the_arguments_are(beat, redis_url):
     sending = beat()
-    sending.publish(held("any"))
+    sending.publish(held("any"), held("any"))
     pushed(redis_url)
 
     @settings(max_examples=100, deadline=None)
