@@ -17,19 +17,11 @@ from uuid import UUID
 from amqp.exceptions import MessageNacked
 from celery import Celery, signals
 
-try:
-    from kombu.exceptions import BatchPublishError
-except ImportError:  # before kombu 5.7, which knows no batches
-
-    class BatchPublishError(Exception):  # type: ignore[no-redef]
-        """In place of kombu's."""
-
-
-from . import broker, messages, stops, texts
+from . import messages, stops, texts
 from .clock import Clock, pause
 from .confirms import Confirms
+from .link import Link
 from .messages import RunEntry
-from .outage import Outage
 from .routines import Run
 from .storage.values import Claimed
 from .templates import Templates
@@ -40,8 +32,6 @@ logger = logging.getLogger(__name__)
 #: Messages that are sent in one go where the transport can; of those by template to Redis; and
 #: those that RabbitMQ's word is waited for at once.
 GATHERED, PUSHED, CONFIRMED = 100, 1000, 500
-#: Seconds between questions whether a broker that was away answers.
-PROBE_SECONDS = 0.25
 
 
 class _Stale(Exception):
@@ -49,7 +39,7 @@ class _Stale(Exception):
 
 
 class Publisher:
-    """Publishes runs through *apply_entry*; keeps the connection to the broker.
+    """Publishes runs through *apply_entry*.
 
     *patience*: a claim older than that, by the monotonic clock, is not published any more, as
     another scheduler is about to take it over.
@@ -68,14 +58,9 @@ class Publisher:
         self._apply_entry = apply_entry
         self._clock = clock
         self._patience = patience.total_seconds()
-        self._producer_class = producer_class
-        self._connection: Any = None
-        self._producer: Any = None
-        self._templates: Templates | None = None
-        self._confirms: Confirms | None = None
+        self._link = Link(app, apply_entry, clock, producer_class)
         #: Messages left to be published one by one, since the broker has ended a channel for one.
         self._one_by_one = 0
-        self._outage = Outage("the broker", clock, self._reaches, halts="claimed")
         self._sent: list[UUID] = []
         self._faults: list[tuple[Run, str]] = []
         self._tried: UUID | None = None
@@ -84,11 +69,11 @@ class Publisher:
 
     def ready(self) -> bool:
         """Whether the broker can be published to; never waits for one that was away."""
-        if self._outage.lasts:
-            return self._outage.answered() and self._connect()
-        if self._producer is None or broker.hung_up(self._connection):
-            return self._connect()
-        return True
+        return self._link.ready()
+
+    def close(self) -> None:
+        """Drop the connection; says nothing to the broker that could block."""
+        self._link.close()
 
     def publish(
         self,
@@ -118,22 +103,22 @@ class Publisher:
         return self._faults
 
     def _publish_all(self, claimed: Sequence[Claimed], sent: list[UUID]) -> None:
-        if not self._outage.lasts and self.ready():
+        if not self._link.is_away and self._link.ready():
             claimed = self._push_by_template(claimed, sent)
-        size = GATHERED if self._confirms is None else CONFIRMED
+        size = GATHERED if self._link.confirms is None else CONFIRMED
         for start in range(0, len(claimed), size):
-            if self._outage.lasts or not self.ready():
+            if self._link.is_away or not self._link.ready():
                 break
             self._publish_group(claimed[start : start + size], sent)
 
     def _push_by_template(self, claimed: Sequence[Claimed], sent: list[UUID]) -> list[Claimed]:
         """Publish what need not go Celery's long way; returns the rest."""
-        templates, rest = self._templates, list[Claimed]()
+        templates, rest = self._link.templates, list[Claimed]()
         try:
             if templates is None or not templates.look():
                 return list(claimed)
             claimed = self._publish_firsts(templates, claimed, sent)
-            if self._outage.lasts:
+            if self._link.is_away:
                 return rest
             for start in range(0, len(claimed), PUSHED):
                 some = claimed[start : start + PUSHED]
@@ -143,8 +128,8 @@ class Publisher:
                     if self._is_stale():
                         raise _Stale
                     rest += self._push(some, filled, sent)
-        except self._connection_errors() as error:
-            self._lose(error)
+        except self._link.errors() as error:
+            self._link.lose(error)
         return rest
 
     def _push(
@@ -152,8 +137,8 @@ class Publisher:
     ) -> list[Claimed]:
         """Push messages to Redis; returns what is to be published otherwise."""
         try:
-            refused = texts.push(self._producer.channel, list(filter(None, filled)))
-        except self._connection.channel_errors:
+            refused = texts.push(self._link.producer.channel, list(filter(None, filled)))
+        except self._link.channel_errors:
             return list(claimed)  # asked for one by one, Redis says what it refuses
         rest = []
         for held, message in zip(claimed, filled, strict=True):
@@ -172,7 +157,7 @@ class Publisher:
         if not firsts:
             return claimed
         for start in range(0, len(firsts), GATHERED):
-            if not self._outage.lasts:
+            if not self._link.is_away:
                 self._publish_group(firsts[start : start + GATHERED], sent)
         tried = set(map(id, firsts))
         return [held for held in claimed if id(held) not in tried]
@@ -190,11 +175,11 @@ class Publisher:
         one_by_one = self._one_by_one > 0
         self._one_by_one = max(0, self._one_by_one - len(claimed))
         told = signals.after_task_publish.receivers  # of each message, once it is published
-        if self._confirms is None or told or one_by_one:
+        if self._link.confirms is None or told or one_by_one:
             self._publish_some(claimed, sent)
         else:
-            rest = self._publish_confirmed(self._confirms, claimed, sent)
-            if rest and not self._outage.lasts and self.ready():
+            rest = self._publish_confirmed(self._link.confirms, claimed, sent)
+            if rest and not self._link.is_away and self._link.ready():
                 self._publish_some(rest, sent)
 
     def _publish_confirmed(
@@ -210,11 +195,11 @@ class Publisher:
             try:
                 with confirms.gathered(self._is_stale):
                     while rest and not (
-                        self._outage.lasts or confirms.is_broken or self._is_stale()
+                        self._link.is_away or confirms.is_broken or self._is_stale()
                     ):
                         self._publish_unconfirmed(confirms, rest.popleft(), sent)
-            except self._connection_errors() as error:
-                self._lose(error)
+            except self._link.errors() as error:
+                self._link.lose(error)
             finally:
                 self._note_confirmed(confirms, sent)
         if self._is_stale():
@@ -227,17 +212,17 @@ class Publisher:
             self._note(run, MessageNacked("the broker did not take it"))
         if confirms.is_broken:  # for which of them, the next ones have to tell
             self._one_by_one = PUSHED
-            self.close()
+            self._link.close()
 
     def _publish_unconfirmed(self, confirms: Confirms, held: Claimed, sent: list[UUID]) -> None:
         """Publish a run, without waiting if there is a template; what is not may be declared first,
         and faults are its own."""
-        octets = self._templates and self._templates.framed(held, confirms)
+        octets = self._link.templates and self._link.templates.framed(held, confirms)
         if octets:
             confirms.write(octets, held.run)
             return
         self._sent = []
-        if self._templates is not None and self._templates.knows(held):
+        if self._link.templates is not None and self._link.templates.knows(held):
             with confirms.unconfirmed(held.run):
                 self._apply(held, confirms)
             return
@@ -253,15 +238,15 @@ class Publisher:
             try:
                 with gathered:
                     self._apply_all(claimed)
-            except self._connection_errors() as error:
-                self._lose(error)
+            except self._link.errors() as error:
+                self._link.lose(error)
             else:
                 if self._gathers:
                     sent += self._sent
 
     def _apply_all(self, claimed: Sequence[Claimed]) -> None:
         for held in claimed:
-            if not self._outage.lasts and self._is_connected():
+            if not self._link.is_away and self._is_connected():
                 with nullcontext() if self._gathers else stops.held():
                     self._apply(held)
             if self._is_stale():
@@ -269,37 +254,41 @@ class Publisher:
 
     def _is_connected(self) -> bool:
         """Also after RabbitMQ has ended the channel for the message before."""
-        return self._confirms is None or not self._confirms.is_broken or self._connect()
+        return (
+            self._link.confirms is None or not self._link.confirms.is_broken or self._link.connect()
+        )
 
     def _gathered(self) -> AbstractContextManager[Any]:
         """Pushes to Redis are gathered by kombu, since 5.7.
 
         Not where somebody is told of each message: he would be told before it is sent.
         """
-        self._gathers = getattr(self._producer, "supports_batch_publish", False)
+        self._gathers = getattr(self._link.producer, "supports_batch_publish", False)
         self._gathers = self._gathers and not signals.after_task_publish.receivers
-        return self._producer.batch(GATHERED) if self._gathers else nullcontext()
+        return self._link.producer.batch(GATHERED) if self._gathers else nullcontext()
 
     def _apply(self, held: Claimed, confirms: Confirms | None = None) -> None:
         if self._sends_by_template(held, confirms):
             return
-        observing = nullcontext() if self._templates is None else self._templates.observing(held)
+        observing = (
+            nullcontext() if self._link.templates is None else self._link.templates.observing(held)
+        )
         try:
             with observing:
-                self._apply_entry(RunEntry(self._app, held), producer=self._producer)
+                self._apply_entry(RunEntry(self._app, held), producer=self._link.producer)
         except Exception as fault:  # noqa: BLE001  a hook's, or Celery 5.2's, as a result is None
             if self._tried != held.run.id:
                 self._note(held.run, fault)
 
     def _sends_by_template(self, held: Claimed, confirms: Confirms | None) -> bool:
         """Whether that is settled: sent, at fault, or too late."""
-        if self._templates is None or self._is_stale():
-            return self._templates is not None
+        if self._link.templates is None or self._is_stale():
+            return self._link.templates is not None
         try:
-            if not self._templates.send(held, confirms):
+            if not self._link.templates.send(held, confirms):
                 return False
-        except self._connection_errors() as error:
-            self._lose(error)
+        except self._link.errors() as error:
+            self._link.lose(error)
         except Exception as fault:  # noqa: BLE001  whatever the message makes kombu or a router raise
             self._note(held.run, fault)
         else:
@@ -316,54 +305,11 @@ class Publisher:
             return None
         try:
             result = messages.send(self._app, entry, producer)
-        except self._connection_errors() as error:
-            self._lose(error)
+        except self._link.errors() as error:
+            self._link.lose(error)
         except Exception as fault:  # noqa: BLE001  whatever the message makes kombu, a router or a hook raise
             self._note(entry.run, fault)
         else:
             self._sent.append(entry.run.id)
             return result
         return None
-
-    def _connection_errors(self) -> tuple[type[BaseException], ...]:
-        return (BatchPublishError, *broker.errors(self._connection))
-
-    def _connect(self) -> bool:
-        self.close()
-        connection = broker.connection_of(self._app)
-        make = self._producer_class or self._app.amqp.Producer
-        try:
-            broker.connect(connection)
-            producer = make(connection, auto_declare=False)
-            broker.connect_channel(connection, producer.channel)
-            if broker.is_to_confirm(connection):
-                self._confirms = Confirms(producer.channel)
-        except broker.errors(connection) as error:
-            self._lose(error)
-            connection.collect()
-            return False
-        self._connection, self._producer = connection, producer
-        self._templates = Templates(self._app, self._apply_entry, self._producer)
-        self._outage.ends()
-        return True
-
-    def _reaches(self) -> bool:
-        connection = broker.connection_of(self._app)
-        try:
-            broker.connect(connection)
-        except broker.errors(connection):
-            return False
-        finally:
-            connection.collect()
-        return True
-
-    def _lose(self, error: BaseException) -> None:
-        cause = error.__cause__ if isinstance(error, BatchPublishError) else None
-        self._outage.goes_on(cause or error, self._app.connection_for_write().as_uri())
-
-    def close(self) -> None:
-        """Drop the connection; says nothing to the broker that could block."""
-        connection, self._connection = self._connection, None
-        self._producer = self._templates = self._confirms = None
-        if connection is not None:
-            connection.collect()

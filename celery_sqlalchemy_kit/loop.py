@@ -14,8 +14,8 @@ from . import due, housekeeping, rescue
 from .bookmark import Bookmark
 from .clock import Clock
 from .config import Settings
-from .dispatch import PROBE_SECONDS
 from .lateness import Lateness
+from .link import PROBE_SECONDS
 from .pipeline import FIRST, NOTHING_AHEAD, Ahead, Pipeline, Streak
 from .routines import Cause, Routine
 from .storage import SchedulerStore

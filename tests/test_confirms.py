@@ -132,7 +132,7 @@ def listening(signal):
 @contextmanager
 def waits(publisher):
     """How often the broker's word is waited for."""
-    confirms, seen = publisher._confirms, []
+    confirms, seen = publisher._link.confirms, []
 
     def wait():
         if confirms._unconfirmed:
@@ -175,7 +175,7 @@ def test_a_message_that_ends_the_channel_is_at_fault_alone(beat, queue, rabbitmq
         sent, found = sending.publish(left)
         faults |= found
         left = [each for each in left if each.run.id not in sent and each.run.id not in found]
-        assert sending.publisher._connect()  # as once the broker answers
+        assert sending.publisher._link.connect()  # as once the broker answers
     assert not left
     assert {bad.run.id: "NotFound"} == faults
     assert sorted(map(str, good)) == sorted(received(rabbitmq_url, queue))
@@ -218,7 +218,7 @@ def test_a_router_that_raises_is_the_fault_of_its_run_alone(beat, queue, rabbitm
 def test_what_is_ready_when_it_is_too_late_is_not_written(beat, queue, rabbitmq_url):
     sending, claims = beat(rabbitmq_url), held(20)
     assert (ids(claims[:5]), {}) == sending.publish(claims[:5])
-    confirms, late = sending.publisher._confirms, []
+    confirms, late = sending.publisher._link.confirms, []
     write = confirms.write
     sending.publisher._is_stale = lambda: len(late) >= 5  # stopped in between, say
     confirms.write = lambda *told: (late.append(told), write(*told))
@@ -231,7 +231,7 @@ def test_what_is_ready_when_it_is_too_late_is_not_written(beat, queue, rabbitmq_
 def test_what_is_published_when_a_stop_comes_is_known(beat, queue, rabbitmq_url):
     sending, claims, sent = beat(rabbitmq_url), held(20), []
     assert sending.publisher.ready()
-    confirms = sending.publisher._confirms
+    confirms = sending.publisher._link.confirms
     wait = confirms._wait
 
     def stop():
@@ -254,7 +254,7 @@ def test_a_stop_while_the_brokers_word_is_waited_for_loses_none_of_it(
 ):
     sending, claims, sent = Beat(beat(rabbitmq_url).app, long=long), held(20), []
     assert sending.publisher.ready()
-    confirms = sending.publisher._confirms
+    confirms = sending.publisher._link.confirms
     wait, came = confirms._wait, []
 
     def stop():
@@ -307,7 +307,7 @@ def test_what_is_not_confirmed_does_not_count(beat, queue, rabbitmq_url, how):
         if how == "cut":
             proxy.refuse()
         assert ([], {}) == sending.publish(claims[3:])
-        assert sending.publisher._outage.lasts
+        assert sending.publisher._link.is_away
 
 
 def test_who_wants_no_confirms_gets_none(beat, rabbitmq_url):
@@ -315,7 +315,7 @@ def test_who_wants_no_confirms_gets_none(beat, rabbitmq_url):
     sending = beat(rabbitmq_url, broker_transport_options=said)
     claims = held(3)
     assert [ids(claims), {}] == list(sending.publish(claims))
-    assert sending.publisher._confirms is None
+    assert sending.publisher._link.confirms is None
 
 
 #: What messages may differ in; what all of them have is what makes them alike.
@@ -347,7 +347,7 @@ def test_a_message_that_is_written_at_once_is_that_of_celery(beat, queue, rabbit
     theirs = messages(rabbitmq_url, queue)
 
     assert sending.publisher.ready()
-    templates, filled = sending.publisher._templates, []
+    templates, filled = sending.publisher._link.templates, []
     framed = templates.framed
     templates.framed = lambda *told: filled.append(framed(*told)) or filled[-1]
     with waits(sending.publisher) as seen:

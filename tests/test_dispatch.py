@@ -22,7 +22,8 @@ from servers import free_port, wait_for
 from celery_sqlalchemy_kit import schedules
 from celery_sqlalchemy_kit.broker import BROKER_SECONDS
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
-from celery_sqlalchemy_kit.dispatch import PROBE_SECONDS, Publisher
+from celery_sqlalchemy_kit.dispatch import Publisher
+from celery_sqlalchemy_kit.link import PROBE_SECONDS
 from celery_sqlalchemy_kit.routines import HEADER, Cause, Routine, Run
 from celery_sqlalchemy_kit.storage.values import Claimed
 
@@ -440,7 +441,7 @@ def test_deadlines_that_the_user_has_set_for_the_broker_stay(beat, redis_url):
     publisher = beat(redis_url, broker_transport_options=theirs).publisher
     assert publisher.ready()
 
-    options = publisher._connection.transport_options
+    options = publisher._link._connection.transport_options
     assert (7.5, BROKER_SECONDS) == (options["socket_timeout"], options["socket_connect_timeout"])
     assert {"socket_timeout": 7.5} == theirs
 

@@ -132,7 +132,7 @@ def pushed(redis_url):
 
 
 def by_template(beat):
-    return list(beat.publisher._templates._kept.values())
+    return list(beat.publisher._link.templates._kept.values())
 
 
 def queues():
