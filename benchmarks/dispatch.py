@@ -35,7 +35,7 @@ def bare(queue, number):
     return rate, used / number * 1000
 
 
-def kit(engine, queue, database, broker, number):
+def kit(engine, queue, database, broker, number, make_due=make_due):
     """The same, between the first and the last message after the rows have come due."""
     with beat(database, broker) as scheduler:
         wait_until(lambda: scheduler.check() or planned(engine) >= number)

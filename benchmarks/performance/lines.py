@@ -17,6 +17,7 @@ from benchmarks.performance.stage import Failed
 NAMES = (
     "statements",
     "side_by_side",
+    "kinds",
     "burst",
     "bulk",
     "reconciling",
