@@ -151,7 +151,7 @@ class Publisher:
     def _publish_firsts(
         self, templates: Templates, claimed: Sequence[Claimed], sent: list[UUID]
     ) -> Sequence[Claimed]:
-        """Have Celery send one run of each kind that has no template, which is made of that;
+        """Have Celery send one run of each kind that is to have a template, which is made of that;
         returns the others."""
         firsts = templates.firsts(claimed)
         if not firsts:

@@ -26,7 +26,7 @@ PROBE_SECONDS = 0.25
 
 
 class Link:
-    """There while the broker answers; made anew once it does again."""
+    """Its connection is there while the broker answers; once it does again, there is a new one."""
 
     def __init__(
         self,

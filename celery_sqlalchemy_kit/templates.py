@@ -23,16 +23,14 @@ from . import hooks
 from .confirms import Confirms
 from .contents import Contents
 from .examples import Example, copied, observed, route_of
+from .kinds import Kinds
 from .routines import Run
 from .storage.values import Again, Claimed
 from .template import Template, instants
 from .texts import REDIS, Filled, tags
 
-#: Templates that are kept; beyond that many, all are made anew.
+#: Templates that are kept; beyond that many, all are dropped.
 MOST_KEPT = 1000
-#: Kinds of messages that are known to have been met; and of how many messages one may become a
-#: template, once `MOST_KEPT` are made: to make one takes as long as to send two without.
-MOST_MET, MESSAGES_EACH = 10_000, 10
 #: The logger, and the line, by which beat tells of each message.
 _beat = logging.getLogger("celery.beat")
 _SENDING = "Scheduler: Sending due task %s (%s)"
@@ -53,10 +51,8 @@ class Templates:
         self._kept: dict[_Key, Template] = {}
         #: What the router is asked about, by shape, where it is to be asked for every message.
         self._asked: dict[_Shape, Mapping[str, Any]] = {}
-        #: Hashes of the kinds that have been met: what is met but once is not worth a template.
-        self._met: set[int] = set()
-        #: How many templates may be made yet.
-        self._left = float(MOST_KEPT)
+        #: By shape, whatever the route.
+        self._kinds = Kinds()
         self._contents = Contents(app)
         self._tags = tags()
         self._usable = self._routed = self._gathers = self._pushes = self._quiet = False
@@ -84,28 +80,23 @@ class Templates:
         return self._producer.channel if self._gathers else None
 
     def firsts(self, claimed: Sequence[Claimed]) -> list[Claimed]:
-        """One run of each kind that has no template yet and is worth one, where that would be one
-        of texts; elsewhere they become templates as they come."""
-        if not self._usable:
-            return []
+        """Notice which kinds come more than once. Where messages are texts, one run of each kind
+        that has no template yet and is worth one; elsewhere they become templates as they come."""
         first: dict[_Shape, Claimed] = {}
-        for held in claimed:
-            shape = _shape(held.run)
+        for held in claimed if self._usable else ():
+            try:
+                shape = _shape(held.run)
+            except RecursionError:  # at fault by itself, once its turn comes
+                continue
             known = shape in self._asked if self._routed else (shape, None) in self._kept
             if known or isinstance(held, Again):
                 continue
             if shape in first:
-                self._meet(shape)
+                self._kinds.meet(shape)
             first.setdefault(shape, held)
-        return [held for shape, held in first.items() if self._pushes and hash(shape) in self._met]
-
-    def _meet(self, shape: _Shape) -> bool:
-        """Whether a kind has been met before."""
-        before = hash(shape) in self._met
-        if not before and len(self._met) >= MOST_MET:
-            self._met.clear()
-        self._met.add(hash(shape))
-        return before
+        if not self._pushes:
+            return []
+        return [held for shape, held in first.items() if self._kinds.has_come(shape)]
 
     def fill(self, held: Claimed) -> Filled | None:
         """The message of a run as a text; None: it has to be sent otherwise."""
@@ -127,12 +118,9 @@ class Templates:
         except Exception:  # noqa: BLE001  a router's, say; Celery, which is asked now, will say what
             return None
         if made is not None:
-            self._count()
+            self._kinds.sent()
             _beat.info(_SENDING, held.run.routine_name, held.run.task)
         return made
-
-    def _count(self) -> None:
-        self._left = min(MOST_KEPT, self._left + 1 / MESSAGES_EACH)
 
     def knows(self, held: Claimed) -> bool:
         """Whether `send` does without Celery."""
@@ -156,7 +144,7 @@ class Templates:
             template.check(held)
         except Exception:  # noqa: BLE001  Celery, which is asked now, will say what is wrong
             return False
-        self._count()
+        self._kinds.sent()
         _beat.info(_SENDING, held.run.routine_name, held.run.task)
         template.publish(held, signals, confirms)
         return True
@@ -165,19 +153,21 @@ class Templates:
     def observing(self, held: Claimed) -> Iterator[None]:
         """Celery is asked for the message of a run within; if it is like that of others, of which
         there has been one already, it serves for them from now on."""
-        self._count()
-        worth = self._meet(_shape(held.run)) and self._left >= 1
         task = self._app.tasks.get(held.run.task)
         times = None if isinstance(held, Again) else _times(held, task)
-        if not (worth and self._usable) or times is None or not hooks.is_plain_task(task):
+        if not self._usable or times is None or not hooks.is_plain_task(task):
             yield
             return
-        self._left -= 1
+        self._kinds.sent()
+        shape = _shape(held.run)
+        if not self._kinds.take(shape):
+            yield
+            return
         with observed(self._app, str(held.run.id), self._producer) as seen:
             yield
         example = seen()
-        if example is not None:
-            self._keep(example, held, times, task)
+        if example is not None and not self._keep(example, held, times, task):
+            self._kinds.fail(shape)
 
     def _find(self, held: Claimed) -> Template | None:
         if isinstance(held, Again):
@@ -199,7 +189,8 @@ class Templates:
         answer = self._app.amqp.router.route(copied(asked), run.task, *given, task)
         return route_of(self._app, asked, answer)
 
-    def _keep(self, example: Example, held: Claimed, times: Mapping[str, Any], task: Any) -> None:
+    def _keep(self, example: Example, held: Claimed, times: Mapping[str, Any], task: Any) -> bool:
+        """Whether it has become a template."""
         typed = task is not None and task.typing
         template = Template(
             example,
@@ -210,7 +201,7 @@ class Templates:
             channel=self._redis(),
         )
         if not template.fits(held):
-            return
+            return False
         template.make_text(held)
         if max(len(self._kept), len(self._asked)) >= MOST_KEPT:
             self._kept.clear()
@@ -218,10 +209,11 @@ class Templates:
         shape = _shape(held.run)
         if not self._routed:
             self._kept[shape, None] = template
-            return
+            return True
         self._asked[shape] = example.asked
         if example.route is not None:
             self._kept[shape, example.route] = template
+        return example.route is not None
 
 
 def _shape(run: Run) -> _Shape:

@@ -11,6 +11,7 @@ from celery_sqlalchemy_kit import ConflictError, NotFoundError, RoutineError
 from celery_sqlalchemy_kit.client import OneOff, Wanted
 from celery_sqlalchemy_kit.routines import State, run_id
 from celery_sqlalchemy_kit.store import one_offs
+from celery_sqlalchemy_kit.tables import runs
 from celery_sqlalchemy_kit.testing import ManualBeat
 
 UTC = timezone.utc
@@ -51,6 +52,22 @@ def test_what_has_run_leaves_the_table_for_the_history(scheduler, routines, cloc
     (told,) = routines.history(key)
     assert (told.id, told.state, told.cause) == (run.id, "succeeded", "once")
     assert (told.routine_name, told.routine_id) == ("remind ada", key)
+
+
+def test_what_is_in_the_history_already_leaves_the_table_and_does_not_run(
+    scheduler, routines, clock
+):
+    at = clock.now() + timedelta(seconds=1)
+    key = routines.once("remind", at=at)
+    there = {"id": run_id(key, at), "routine_id": key, "routine_name": "r", "task": "remind"}
+    there |= {"scheduled_for": at, "cause": "once", "state": "succeeded", "namespace": ""}
+    with scheduler.engine.begin() as connection:
+        connection.execute(runs.insert(), there)
+
+    clock.set(at)
+    assert scheduler.run() == []
+    assert routines.list(PENDING) == []
+    assert ["succeeded"] == [run.state for run in routines.history(key)]
 
 
 def test_without_an_instant_it_runs_now_however_late_that_is(scheduler, routines, clock):

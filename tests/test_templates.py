@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from itertools import chain
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from kombu import Exchange, Producer, Queue
 from redis.client import Pipeline
 
-from celery_sqlalchemy_kit import dispatch, schedules, templates
+from celery_sqlalchemy_kit import dispatch, kinds, schedules
 from celery_sqlalchemy_kit.clock import UTC, SettableClock
 from celery_sqlalchemy_kit.dispatch import Publisher
 from celery_sqlalchemy_kit.routines import Cause, Routine, Run
@@ -205,8 +206,8 @@ def run_ids(claims):
 @pytest.mark.parametrize("routes", [{}, (by_argument,)], ids=["map", "asked"])
 def test_of_each_kind_the_first_alone_goes_the_long_way(beat, redis_url, routes):
     sending = beat(task_routes=routes)
-    kinds = [{}, {"task": "one", "args": (1,)}, {"options": {"priority": 3}}]
-    claims = [held(**kind) for _ in range(50) for kind in kinds]
+    those = [{}, {"task": "one", "args": (1,)}, {"options": {"priority": 3}}]
+    claims = [held(**kind) for _ in range(50) for kind in those]
     counting = Counting(sending.app)
     assert [] == counting.publish(*claims)
     counting.publisher.close()
@@ -216,8 +217,8 @@ def test_of_each_kind_the_first_alone_goes_the_long_way(beat, redis_url, routes)
 
 def test_of_what_is_met_but_once_no_template_is_made(beat):
     counting = Counting(beat().app)
-    kinds = [{"options": {"headers": {"of": n}}} for n in range(3)]
-    batches = [[held(**kind) for kind in kinds] for _ in range(3)]
+    those = [{"options": {"headers": {"of": n}}} for n in range(3)]
+    batches = [[held(**kind) for kind in those] for _ in range(3)]
     for batch in batches:
         assert [] == counting.publish(*batch)
     counting.publisher.close()
@@ -226,14 +227,31 @@ def test_of_what_is_met_but_once_no_template_is_made(beat):
 
 
 def test_kinds_without_end_do_not_become_templates_without_end(beat, monkeypatch):
-    monkeypatch.setattr(templates, "MOST_KEPT", 3)
+    monkeypatch.setattr(kinds, "_MOST_LEFT", 3 * kinds.MESSAGES_EACH)
     counting = Counting(beat().app)
-    kinds = [{"options": {"headers": {"of": n}}} for n in range(10)]
-    claims = [held(**kind) for _ in range(2) for kind in kinds]
+    those = [{"options": {"headers": {"of": n}}} for n in range(10)]
+    claims = [held(**kind) for _ in range(2) for kind in those]
     assert [] == counting.publish(*claims)
     counting.publisher.close()
-    by_template = claims[10:13] if HAS_TEMPLATES else []
-    assert [id_ for id_ in run_ids(claims) if id_ not in run_ids(by_template)] == counting.asked
+    by_template = run_ids(claims[10:13] if HAS_TEMPLATES else [])
+    assert [each for each in run_ids(claims) if each not in by_template] == counting.asked
+
+
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq"])
+def test_options_that_cannot_be_told_apart_harm_nobody_else(request, beat, transport):
+    url = request.getfixturevalue(f"{transport}_url")
+    deep = {"headers": {}}
+    inner = deep["headers"]
+    for _ in range(sys.getrecursionlimit()):
+        inner["more"] = inner = {}
+    sending = beat(broker_url=url)
+    good = [held() for _ in range(3)]
+    sent = []
+    faults = sending.publisher.publish(
+        [good[0], held(options=deep), *good[1:]], sending.publisher._clock.monotonic(), sent
+    )
+    assert ["RecursionError"] == [fault.partition(":")[0] for _, fault in faults]
+    assert {each.run.id for each in good} == set(sent)
 
 
 OTHERWISE = {

@@ -14,6 +14,7 @@ from celery_sqlalchemy_kit.store.bulk import insert_all
 from celery_sqlalchemy_kit.tables import routines
 
 TITLE = "kinds: 10,000 due at once, by what each has of its own; in multiples of the bare loop"
+#: One is enough for a quick try.
 ROUNDS = 3
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")
 LATER = {"once": "2100-01-01T00:00:00Z"}
@@ -53,7 +54,7 @@ def measure(database, broker, *, scale):
     engine = engine_of(database)
     ratios = {kind: [] for kind in KINDS}
     with Queue(broker) as queue:
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS if scale >= 1 else 1):
             for kind, own in KINDS.items():
                 _store(engine, number, own)
                 due = _make_one_offs_due if kind == "one-offs" else make_due

@@ -26,13 +26,13 @@ NAMES = (
     "bloat",
 )
 FOLDER = "benchmarks.lines"
-#: Seconds a line takes at full scale, roughly.
-EACH = 30
+#: Seconds a line takes at full scale, roughly; and those that take longer.
+EACH, LONG = 30, {"kinds": 300, "bloat": 3620}
 
 
 def cases(scale):
     for name in NAMES:
-        yield Case("lines", name, "kit", 5 + EACH * scale.lines, 1)
+        yield Case("lines", name, "kit", 5 + LONG.get(name, EACH) * scale.lines, 1)
 
 
 def measure(stage, case, scale):

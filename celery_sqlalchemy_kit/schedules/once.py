@@ -111,7 +111,7 @@ def _once(at: datetime, zone: str, of: object) -> Once:
     return Once(at if at.tzinfo else instant_of(at, ZoneInfo(zone)))
 
 
-#: As `Once.to_json` has it: each of a million one-offs has its own, and is read in a tenth of the
-#: time that all the forms of ISO 8601 take.
+#: As `Once.to_json`, or JavaScript, has it: each of a million one-offs has its own, and is read in
+#: a tenth of the time that all the forms of ISO 8601 take.
 _AS_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}(?![0-9])", re.ASCII)

@@ -50,7 +50,7 @@ _STEP_COLUMNS = {
 
 
 def _stepping(shared: frozenset[str]) -> str:
-    """PostgreSQL's: what comes first, and the steps of the whole batch."""
+    """PostgreSQL's: the steps of the whole batch, behind what makes them quiet."""
     own = {"key": "uuid", **{n: kind for n, (_, kind) in _STEP_COLUMNS.items() if n not in shared}}
     arrays = ", ".join(cast(name, f"{kind}[]") for name, kind in own.items())
     moved = ", ".join(
