@@ -9,14 +9,15 @@ on. Besides that, as in crontab fields: a range may go round, ``22-3``, ``FRI-MO
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from celery.schedules import crontab as celery_crontab
 
+from ..errors import ScheduleError
 from .days import LAST, MOST_WEEKS, Days
 from .description import described
 from .fields import FIELDS, Field, Fields
@@ -130,29 +131,53 @@ def _read(value: object, expression: str) -> Fields:
             "allowed are five fields, minute, hour, day of month, month and day of week, "
             f"in at most {_LONGEST} characters, or one of {', '.join(MACROS)}",
         )
-    minute, hour, of_month, month, of_week = texts
-    split = [text.split(",") for text in texts]
-    ends = {part.upper() for part in split[2]} & {"L", "LW"}
-    nth = [part for part in split[4] if _NTH.fullmatch(part)]
-    split[2] = [part for part in split[2] if part.upper() not in ends]
-    split[4] = [part for part in split[4] if part not in nth]
-    numbers = [
-        field.of(value, text, parts)
-        for field, text, parts in zip(_FIELDS, texts, split, strict=True)
-    ]
+    try:
+        return _fields(_known_numbers, _known_days, *texts)
+    except ScheduleError:  # once more, to be told with *value*
+        return _fields(partial(_numbers, value), partial(_days, value), *texts)
+
+
+def _fields(
+    numbers: Callable[[int, str], tuple[int, ...]],
+    days: Callable[[str, str, str], tuple[tuple[int, ...], Days]],
+    *texts: str,
+) -> Fields:
+    minute, hour, *others = texts
+    times = numbers(0, minute), numbers(1, hour)
+    months, matching = days(*others)
+    wildcard = minute.startswith("*") or hour.startswith("*")
+    return Fields(*times, months, matching, wildcard)
+
+
+def _numbers(value: object, place: int, text: str) -> tuple[int, ...]:
+    return _FIELDS[place].of(value, text, text.split(","))
+
+
+def _days(value: object, of_month: str, month: str, of_week: str) -> tuple[tuple[int, ...], Days]:
+    """The months, and the days in them."""
+    ends = {part.upper() for part in of_month.split(",")} & {"L", "LW"}
+    nth = [part for part in of_week.split(",") if _NTH.fullmatch(part)]
+    by_month = [part for part in of_month.split(",") if part.upper() not in ends]
+    by_week = [part for part in of_week.split(",") if part not in nth]
+    numbers = _FIELDS[2].of(value, of_month, by_month)
+    months = _numbers(value, 3, month)
     days = Days(
-        of_month=numbers[2],
-        of_week=numbers[4],
+        of_month=numbers,
+        of_week=_FIELDS[4].of(value, of_week, by_week),
         last="L" in ends,
         last_workday="LW" in ends,
         nth=frozenset(_count(value, of_week, part) for part in nth),
         either=not (of_month.startswith("*") or of_week.startswith("*")),
     )
-    if not days.ever(numbers[3]):
+    if not days.ever(months):
         fault = f"never matches: month {month} has no day of month {of_month}"
         raise refused(value, fault + ("" if of_week == "*" else f" that is {of_week}"))
-    wildcard = minute.startswith("*") or hour.startswith("*")
-    return Fields(numbers[0], numbers[1], numbers[3], days, wildcard)
+    return months, days
+
+
+#: Many crons have each of their fields in common with others.
+_known_numbers = lru_cache(maxsize=1024)(partial(_numbers, None))
+_known_days = lru_cache(maxsize=1024)(partial(_days, None))
 
 
 def _count(value: object, text: str, part: str) -> tuple[int, int]:
