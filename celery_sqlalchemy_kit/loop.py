@@ -190,7 +190,9 @@ class Loop:
         """Until what is due next is to be claimed."""
         if view.next_run_at is None:
             return math.inf
-        lead = 0.0 if view.next_run_at == self._claimed_for else self._lead
+        lead = self._most_lead if view.many_next else self._lead
+        if view.next_run_at == self._claimed_for:
+            lead = 0.0
         return (view.next_run_at - view.now).total_seconds() - lead
 
     def _claim(self, view: View | None) -> float:

@@ -17,6 +17,7 @@ from celery_sqlalchemy_kit.routines import Declared
 from celery_sqlalchemy_kit.running import CLAIMS_AHEAD, LEAD_SECONDS, SqlStorage
 from celery_sqlalchemy_kit.storage.values import Presence
 from celery_sqlalchemy_kit.store.candidates import SOON
+from celery_sqlalchemy_kit.store.outbox import MANY
 from celery_sqlalchemy_kit.tables import routines, runs
 
 EARLY, BOTH = Ahead(seconds=LEAD_SECONDS), Ahead(CLAIMS_AHEAD, LEAD_SECONDS)
@@ -223,6 +224,18 @@ def test_the_lead_is_about_twice_what_claims_take(beat):
     while (seconds := poll.loop.turn()) <= 0:
         pass
     assert 0.011 < (due - poll.clock.now()).total_seconds() - seconds < 0.015
+
+
+@postgresql_alone
+@pytest.mark.parametrize("others", [MANY - 1, MANY])
+def test_what_is_due_by_the_hundred_is_claimed_as_early_as_may_be(beat, others):
+    poll = beat(*(every(1, f"r{n}") for n in range(1 + others)), ahead=EARLY)
+    poll.advance(30)
+    due = poll.store.look().next_run_at
+    while (seconds := poll.loop.turn()) <= 0:
+        pass
+    early = (due - poll.clock.now()).total_seconds() - seconds
+    assert (others == MANY) == (abs(early - LEAD_SECONDS) < 1e-6) == (early > LEAD_SECONDS / 2)
 
 
 @postgresql_alone

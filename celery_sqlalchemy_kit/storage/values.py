@@ -99,6 +99,8 @@ class View:
     #: A run waits for the end of the one before it; one of those need wait no longer.
     waiting: bool = False
     to_release: bool = False
+    #: Hundreds are due with the next one, at one instant; a store need not tell.
+    many_next: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from .states import in_states
 from .unfinished import may_go
 from .unsent import UNSENT, GivenUp, end_unsent, run_of, standing_of, stranded_of
 
+#: How many others are due with the next one, for it to be told.
+MANY = 200
+
 
 def look(connection: Connection, claimer: Claimer, after: Passed | None) -> View:
     """When to wake, and whether there is anything to do: one statement; and, while runs wait for
@@ -34,7 +37,7 @@ def look(connection: Connection, claimer: Claimer, after: Passed | None) -> View
     else:
         statement = _looking_at(claimer.now(), claimer.namespace, resumed=resumed)
     told = {} if after is None else told_of(after.position) | {"claimed_at": after.claimed_at}
-    now, is_due, planning, next_run_at, oldest_claim_at, waits = connection.execute(
+    now, is_due, planning, next_run_at, further, oldest_claim_at, waits = connection.execute(
         statement, told
     ).one()
     to_release = waits is not None and connection.execute(_releasing(claimer.namespace)).scalar()
@@ -45,6 +48,7 @@ def look(connection: Connection, claimer: Claimer, after: Passed | None) -> View
         instant_of(oldest_claim_at),
         waiting=waits is not None,
         to_release=bool(to_release),
+        many_next=next_run_at is not None and further == next_run_at,
     )
 
 
@@ -57,7 +61,7 @@ def _looking_at(present: sa.ColumnElement[datetime], namespace: str, *, resumed:
     plan = one.where(mine, to_plan())
     # No min(), for which MySQL and MariaDB would read all that are to come.
     following = sa.select(routines.c.next_run_at).where(mine, routines.c.next_run_at > present)
-    following = following.order_by(routines.c.next_run_at).limit(1)
+    following = following.order_by(routines.c.next_run_at)
     claimed = sa.and_(runs.c.state == State.CLAIMED.value, runs.c.namespace == namespace)
     oldest = sa.select(sa.func.min(runs.c.claimed_at)).where(claimed)
     if resumed:
@@ -70,7 +74,8 @@ def _looking_at(present: sa.ColumnElement[datetime], namespace: str, *, resumed:
         raw(present),
         due.scalar_subquery(),
         plan.scalar_subquery(),
-        raw(following.scalar_subquery()),
+        raw(following.limit(1).scalar_subquery()),
+        raw(following.offset(MANY).limit(1).scalar_subquery()),
         raw(oldest.scalar_subquery()),
         waits.scalar_subquery(),
     )
