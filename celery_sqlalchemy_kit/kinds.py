@@ -17,9 +17,9 @@ class Kinds:
     """Those of one connection to the broker. Only their hashes are kept."""
 
     def __init__(self) -> None:
-        #: By kind, how often it was tried in vain.
+        #: Of each kind that has come, how often it was tried in vain.
         self._failed: dict[int, int] = {}
-        #: Messages until no more may be made.
+        #: What may be spent on templates, of which each takes `MESSAGES_EACH`.
         self._left = _MOST_LEFT
 
     def meet(self, kind: Hashable) -> None:
