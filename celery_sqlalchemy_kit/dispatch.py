@@ -93,11 +93,8 @@ class Publisher:
             the runs whose message is at fault, and why.
         """
         self._faults, self._since, self._not_before = [], since, not_before
-        is_early = not_before > self._clock.monotonic()
         try:
-            # What a stop leaves unsent, another scheduler takes over only seconds later.
-            with stops.held() if is_early else nullcontext():
-                self._publish_all(claimed, sent)
+            self._publish_all(claimed, sent)
         except _Stale:
             logger.warning("routines: publishing is slow, the rest of a batch is claimed anew")
         return self._faults

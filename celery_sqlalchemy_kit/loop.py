@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from . import due, housekeeping, rescue
+from . import due, housekeeping, rescue, stops
 from .bookmark import Bookmark
 from .clock import Clock
 from .config import Settings
 from .lateness import Lateness
+from .lead import Lead
 from .link import PROBE_SECONDS
-from .pipeline import FIRST, NOTHING_AHEAD, Ahead, Pipeline, Streak
+from .pace import Pace
+from .pipeline import NOTHING_AHEAD, Ahead, Pipeline, Streak, Taken
+from .recall import Recall
 from .routines import Cause, Routine
 from .storage import SchedulerStore
-from .storage.values import Batch, Claimed, OnWorkerLost, View
+from .storage.values import Batch, Claimed, Decide, OnWorkerLost, View
 from .store.faults import Fault, kind_of
 
 logger = logging.getLogger(__name__)
@@ -32,8 +36,6 @@ HELD_SECONDS = (0.05, 1.0)
 CONFIRM_SECONDS = 0.1
 #: Seconds between looks at the table, and between tries to rescue, while there is work.
 LOOK_SECONDS = 1.0
-#: What is left of the lead after each claim that is quicker.
-LEAD_DECAY = 0.9
 
 
 class Publishes(housekeeping.Publishes, Protocol):
@@ -81,10 +83,8 @@ class Loop:
         self._housekeeping = housekeeping.Housekeeping(
             store, publisher, settings, clock, on_worker_lost
         )
-        #: What a full batch would have taken, by the last one; with more, what is claimed ahead
-        #: would be old in its turn.
-        self._publish_seconds = 0.0
-        self._most_publish_seconds = settings.scheduler_rescue_after / 2 / (ahead.claims + 2)
+        seconds = settings.scheduler_rescue_after / 2 / (ahead.claims + 2)
+        self._pace = Pace(settings.scheduler_batch_size, seconds)
         self._told = Lateness()
         self._lateness = timedelta(0)
         self._beat_at = clock.monotonic()
@@ -94,15 +94,8 @@ class Loop:
         self._held_seconds = 0.0
         self._looked_at = clock.monotonic()
         self._due_at = math.inf
-        #: Seconds by which what is due is claimed before it is: about twice what a claim takes.
-        self._lead = self._most_lead = ahead.seconds
-        #: When something is due next, by the store's clock.
-        self._next_run_at: datetime | None = None
-        #: The same, while it is claimed before it comes.
-        self._until: datetime | None = None
-        #: The instant that was last claimed for: what was not to be had then, as it may not overlap
-        #: or as somebody else held it, is not tried for again before that instant has come.
-        self._claimed_for: datetime | None = None
+        self._lead = Lead(ahead.seconds)
+        self._recall = Recall(store, clock)
         self._rescue_at = clock.monotonic()
 
     @property
@@ -176,24 +169,15 @@ class Loop:
         look_by = min(self._looked_at + LOOK_SECONDS, self._bookmark.anew_at)
         is_due = now >= self._due_at
         if (more or is_due) and now < look_by:
-            if is_due and not more and self._lead:
-                self._until = self._next_run_at
+            if is_due and not more:
+                self._lead.begins()
             self._due_at = math.inf
             return None
         self._looked_at = now
         view = self._bookmark.look(lambda passed: self._store.look(after=passed))
-        self._next_run_at, self._until = view.next_run_at, None
-        self._due_at = now + self._seconds_until_due(view)
+        self._lead.saw(view)
+        self._due_at = now + self._lead.seconds_until_due(view)
         return view
-
-    def _seconds_until_due(self, view: View) -> float:
-        """Until what is due next is to be claimed."""
-        if view.next_run_at is None:
-            return math.inf
-        lead = self._most_lead if view.many_next else self._lead
-        if view.next_run_at == self._claimed_for:
-            lead = 0.0
-        return (view.next_run_at - view.now).total_seconds() - lead
 
     def _claim(self, view: View | None) -> float:
         began = self._clock.monotonic()
@@ -201,36 +185,57 @@ class Loop:
         if streak is None or began - streak.touched > self._rescue_after.total_seconds():
             # A gap that long is no work: the process was stopped, or its machine asleep.
             streak = Streak(began)
-        decide = partial(self._decide, streak)
-        own = not self._pipeline.under_way
-        batch, began, until = self._pipeline.take(decide, self._until)
-        if own:
-            self._adapt_lead(self._clock.monotonic() - began)
-        self._claimed_for = until or self._claimed_for
-        _tell(batch)
-        self._note_lateness(batch)
-        streak.goes_on(batch, self._clock.monotonic())
-        if batch.more and self._publish_seconds < self._most_publish_seconds:
-            self._pipeline.go_ahead(decide, self._until)
-        publishing = max(self._clock.monotonic(), batch.not_before)
-        self._publish(batch.claimed, max(began, batch.not_before), batch.not_before)
-        # What few runs take says little of what many do.
-        full = self._settings.scheduler_batch_size / max(FIRST, len(batch.claimed))
-        took = max(0.0, self._clock.monotonic() - publishing)
-        self._publish_seconds = took * max(1.0, full)
-        streak.touched = self._clock.monotonic()
-        self._streak = streak if batch.rows or self._pipeline.under_way else None
-        if batch.rows or view is None or not view.to_claim:
+        # What a stop leaves unsent, another scheduler takes over only seconds later.
+        with nullcontext() if self._lead.until is None else stops.held():
+            rows = self._take_and_publish(partial(self._decide, streak), streak)
+        works = bool(rows or self._pipeline.under_way)
+        self._streak = streak if works else None
+        if works or view is None or not view.to_claim:
             self._held_seconds = 0.0
             return 0.0
         shortest, longest = HELD_SECONDS
         self._held_seconds = min(longest, max(shortest, self._held_seconds * 2))
         return min(self._held_seconds, max(0.0, self._due_at - self._clock.monotonic()))
 
-    def _adapt_lead(self, seconds: float) -> None:
-        """After a claim that took so long. What is claimed too early is waited for, and nothing
-        else is done meanwhile."""
-        self._lead = min(self._most_lead, max(2 * seconds, self._lead * LEAD_DECAY))
+    def _take_and_publish(self, decide: Decide, streak: Streak) -> int:
+        """One batch; and with it what else is claimed for the same instant, before that comes.
+        Returns of how many rows."""
+        until, own = self._lead.until, not self._pipeline.under_way
+        if own and self._lead.many and self._pace.is_quick:
+            self._pipeline.go_ahead(decide, until)
+        taken = self._pipeline.take(decide, until)
+        batches, stopped = [taken.batch], frozenset[UUID]()
+        try:
+            if taken.batch.not_before > self._clock.monotonic():
+                by = self._recall.asked_at(taken) or taken.batch.not_before
+                batches += self._pipeline.gather(decide, taken, by, self._pace.most_rows)
+            rows = sum(batch.rows for batch in batches)
+            if own and rows:
+                self._lead.adapt(self._clock.monotonic() - taken.began)
+            self._lead.claimed(taken.until)
+            for batch in batches:
+                _tell(batch)
+                self._note_lateness(batch)
+                streak.goes_on(batch, self._clock.monotonic())
+            if streak.more and self._pace.is_quick:
+                self._pipeline.go_ahead(decide, until)
+            stopped = self._recall.stopped(taken, batches)
+        finally:
+            self._publish_taken(taken, batches, stopped)
+            streak.touched = self._clock.monotonic()
+        return rows
+
+    def _publish_taken(
+        self, taken: Taken, batches: Sequence[Batch], stopped: frozenset[UUID]
+    ) -> None:
+        """All but what is *stopped*."""
+        claimed = [
+            held for batch in batches for held in batch.claimed if held.run.id not in stopped
+        ]
+        not_before = min((each.not_before for each in batches if each.not_before), default=0.0)
+        began = max(self._clock.monotonic(), not_before)
+        self._publish(claimed, max(taken.began, not_before), not_before)
+        self._pace.note(len(claimed), self._clock.monotonic() - began)
 
     def _decide(self, streak: Streak, routine: Routine, now: datetime) -> due.Decision:
         streak.since = streak.since or now
@@ -319,7 +324,7 @@ class Loop:
         if view.waiting:
             # The end that it waits for may not be heard: while it is being written, say.
             seconds.append(LOOK_SECONDS)
-        seconds.append(self._seconds_until_due(view))
+        seconds.append(self._lead.seconds_until_due(view))
         if view.oldest_claim_at is not None:
             rescue_in = (view.oldest_claim_at + self._rescue_after - view.now).total_seconds()
             seconds.append(max(rescue_in, self._rescue_at - self._looked_at))

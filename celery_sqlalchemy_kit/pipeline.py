@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from .bookmark import Bookmark
@@ -44,6 +44,8 @@ class Ahead(NamedTuple):
 
 NOTHING_AHEAD = Ahead()
 
+T = TypeVar("T")
+
 
 class Taken(NamedTuple):
     """What a claim took; when it was begun, in monotonic seconds, and until when it went."""
@@ -70,7 +72,7 @@ class Streak:
         self.more = batch.more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Claim:
     """One that is under way: since when, how many rows at most, from where on, until when, and what
     has been published that it confirms."""
@@ -143,12 +145,34 @@ class Pipeline:
             batch = self._ask(claim, decide)
         return Taken(self._taken(claim, batch), claim.began, until)
 
+    def gather(self, decide: Decide, first: Taken, by: float, most: float) -> Iterator[Batch]:
+        """What else is due until the same instant as the *first*, as far as it has come *by* then,
+        in monotonic seconds; about *most* rows. One that has failed is left to `take`."""
+        more, rows = first.batch.more, first.batch.rows
+        while (more or self._ahead) and rows < most:
+            if more:
+                self.go_ahead(decide, first.until)
+            claim = self._done(by)
+            if claim is None:
+                return
+            batch = self._taken(claim, claim.batch.result())
+            self._ahead.remove(claim)
+            more, rows = batch.more, rows + batch.rows
+            yield batch
+
+    def _done(self, by: float) -> _Claim | None:
+        """Any that is under way and succeeds by then."""
+        batches = [claim.batch for claim in self._ahead]
+        wait(batches, max(0.0, by - self._clock.monotonic()), FIRST_COMPLETED)
+        done = (claim for claim in self._ahead if claim.batch.done())
+        return next((claim for claim in done if claim.batch.exception() is None), None)
+
     def go_ahead(self, decide: Decide, until: datetime | None = None) -> None:
         """Begin further claims, as there is more."""
         while len(self._ahead) < self._most_ahead:
             claim = self._claim(until)
             try:
-                _in_a_thread(claim.batch, partial(self._ask, claim, decide))
+                in_a_thread(claim.batch, partial(self._ask, claim, decide))
             except RuntimeError:  # the system has no more threads for us
                 return
             self._ahead.append(claim)
@@ -232,13 +256,17 @@ class Pipeline:
         self._published = [sent for sent in self._published if sent and id(sent) not in told]
 
 
-def _in_a_thread(batch: Future[Batch], call: Callable[[], Batch]) -> None:
-    """One that nobody waits for when the process ends: a database may never answer."""
+def in_a_thread(answer: Future[T], call: Callable[[], T]) -> None:
+    """One that nobody waits for when the process ends: a database may never answer.
+
+    Raises:
+        RuntimeError: the system has no more threads for us.
+    """
 
     def run() -> None:
         try:
-            batch.set_result(call())
-        except BaseException as error:  # noqa: BLE001  raised where the batch is waited for
-            batch.set_exception(error)
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001  raised where the answer is waited for
+            answer.set_exception(error)
 
     threading.Thread(target=run, name="routines-claim", daemon=True).start()

@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 #: Claims under way while a batch is published, on PostgreSQL, each with a connection of its own:
 #: while one waits for its answers, the other decides.
 CLAIMS_AHEAD = 2
-#: Seconds by which what is due is claimed before it is, on PostgreSQL, at most: about what claims
-#: of a thousand rows take. So much later edits and orders may be obeyed.
-LEAD_SECONDS = 0.045
+#: Seconds by which what is due is claimed before it is, on PostgreSQL, at most: in which a thousand
+#: can be claimed. So much later orders may be obeyed; see `lead`.
+LEAD_SECONDS = 0.15
 #: Seconds that SQLite waits for a lock before the turn is tried anew: SIGTERM has to wait as well.
 LOCK_SECONDS = 0.5
 #: Seconds within which the database should answer, and those that a slow one is given in the end.

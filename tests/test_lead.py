@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
+from concurrent.futures import ALL_COMPLETED as ALL
+from concurrent.futures import wait
+from contextlib import suppress
 from datetime import timedelta
+from itertools import count
+from threading import Event
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from servers import wait_for
 
-from celery_sqlalchemy_kit import After, housekeeping, schedules
+from celery_sqlalchemy_kit import After, housekeeping, pipeline, recall, schedules
 from celery_sqlalchemy_kit.clock import DATABASE
 from celery_sqlalchemy_kit.config import Settings
-from celery_sqlalchemy_kit.pipeline import Ahead
-from celery_sqlalchemy_kit.routines import Declared
+from celery_sqlalchemy_kit.pipeline import FIRST, Ahead
+from celery_sqlalchemy_kit.recall import OBEYED_SECONDS
+from celery_sqlalchemy_kit.routines import Cause, Declared
 from celery_sqlalchemy_kit.running import CLAIMS_AHEAD, LEAD_SECONDS, SqlStorage
 from celery_sqlalchemy_kit.storage.values import Presence
 from celery_sqlalchemy_kit.store.candidates import SOON
 from celery_sqlalchemy_kit.store.outbox import MANY
-from celery_sqlalchemy_kit.tables import routines, runs
+from celery_sqlalchemy_kit.tables import routines as table
+from celery_sqlalchemy_kit.tables import runs
 
 EARLY, BOTH = Ahead(seconds=LEAD_SECONDS), Ahead(CLAIMS_AHEAD, LEAD_SECONDS)
 SECOND, LEAD = timedelta(seconds=1), timedelta(seconds=LEAD_SECONDS)
@@ -29,20 +39,20 @@ def every(seconds, name="poll", **fields):
     return Declared(name, f"tasks.{name}", schedules.parse(seconds), **fields)
 
 
-def until_due(beat):
+def until_due(beat, most=OBEYED_SECONDS):
     """Let time pass until something is claimed before it is due; returns when it is."""
     beat.run()
     due = beat.store.look().next_run_at
     assert [] == beat.advance(due - SECOND - beat.clock.now())
     seconds = beat.loop.turn()
-    assert 0 < 1 - seconds <= LEAD_SECONDS + 1e-6
+    assert 0 < 1 - seconds <= most + 1e-6
     beat.clock.advance(seconds)
     return due
 
 
 def edit(beat, **values):
     with beat.engine.begin() as connection:
-        connection.execute(routines.update().values(values))
+        connection.execute(table.update().values(values))
 
 
 def claims(beat):
@@ -115,7 +125,7 @@ def test_of_many_those_that_may_overlap_alone_are_claimed_early(beat, allowed):
     names = [f"r{n}" for n in range(5)]
     many = beat(*(every(60, name) for name in names), ahead=BOTH, scheduler_batch_size=2)
     with many.engine.begin() as connection:
-        others = routines.update().where(routines.c.name.in_(names[allowed:]))
+        others = table.update().where(table.c.name.in_(names[allowed:]))
         connection.execute(others.values(overlap="queue"))
     due = until_due(many)
     early = many.run()
@@ -165,8 +175,8 @@ def test_limits_delays_and_short_intervals_come_to_the_same(beat):
     }
     poll = beat(*routines_of.values(), ahead=BOTH)
     with poll.engine.begin() as connection:
-        mine = routines.c.name == "thrice"
-        connection.execute(routines.update().where(mine).values(max_runs=3))
+        mine = table.c.name == "thrice"
+        connection.execute(table.update().where(mine).values(max_runs=3))
     poll.run()
     began = poll.clock.now()
     poll.advance(5)
@@ -229,13 +239,252 @@ def test_the_lead_is_about_twice_what_claims_take(beat):
 @postgresql_alone
 @pytest.mark.parametrize("others", [MANY - 1, MANY])
 def test_what_is_due_by_the_hundred_is_claimed_as_early_as_may_be(beat, others):
-    poll = beat(*(every(1, f"r{n}") for n in range(1 + others)), ahead=EARLY)
-    poll.advance(30)
+    """At first; and then as they need, whatever few need in between."""
+    poll = beat(every(1), *(every(60, f"r{n}") for n in range(others)), ahead=EARLY)
+    poll.advance(59.5)
     due = poll.store.look().next_run_at
     while (seconds := poll.loop.turn()) <= 0:
         pass
     early = (due - poll.clock.now()).total_seconds() - seconds
     assert (others == MANY) == (abs(early - LEAD_SECONDS) < 1e-6) == (early > LEAD_SECONDS / 2)
+
+
+@pytest.fixture
+def many_due(beat, monkeypatch):
+    """A scheduler for which so many are due at one instant, *names* among them, that they are
+    claimed as early as may be, which is now. No time passes until that instant."""
+    for module in (pipeline, recall):
+        monkeypatch.setattr(module, "wait", lambda some, _=0, how=ALL, **__: wait(some, 60, how))
+    monkeypatch.setattr(recall, "pause", lambda _: None)
+
+    def start(*names):
+        names += tuple(f"r{n}" for n in range(1 + MANY - len(names)))
+        poll = beat(*(every(60, name) for name in names), ahead=BOTH)
+        assert poll.settings.scheduler_batch_size > FIRST
+        poll.due = until_due(poll, LEAD_SECONDS)
+        assert abs((poll.due - poll.clock.now()).total_seconds() - LEAD_SECONDS) < 1e-5
+        return poll
+
+    return start
+
+
+def at_claims(beat, happens):
+    """*happens* after each claim, before anything is sent, with its number."""
+    claim, numbers = beat.store.claim, count(1)
+
+    def claimed(*args, **kwargs):
+        batch = claim(*args, **kwargs)
+        happens(next(numbers))
+        return batch
+
+    beat.store.claim = claimed
+
+
+def published(beat):
+    """How many were published at once, each time."""
+    publish, sizes = beat.publisher.publish, []
+
+    def noted(claimed, *args, **kwargs):
+        sizes.append(len(claimed))
+        return publish(claimed, *args, **kwargs)
+
+    beat.publisher.publish = noted
+    return sizes
+
+
+def switch(beat, name, **values):
+    with beat.engine.begin() as connection:
+        mine = table.update().where(table.c.name == name)
+        connection.execute(mine.values(values))
+
+
+def names_of(beat):
+    return [run.routine_name for run in beat.publisher.sent]
+
+
+@postgresql_alone
+def test_all_of_many_are_sent_in_one_go(many_due):
+    many = many_due()
+    sizes = published(many)
+    assert 1 + MANY == len(many.run())
+    assert [1 + MANY] == sizes
+    assert 1 == len(set(many.publisher.not_before.values()))
+    many.clock.set(many.due)
+    assert [] == many.run()
+    many.advance(1)
+    assert 1 + MANY == number(many, "sent")
+
+
+@postgresql_alone
+def test_so_are_those_of_them_that_may_overlap(many_due):
+    names = [f"skips{n}" for n in range(20)]
+    many = many_due(*names)
+    with many.engine.begin() as connection:
+        skips = table.update().where(table.c.name.in_(names))
+        # Which is no edit, as a hundred claims later would be.
+        connection.execute(sa.text("SELECT set_config('routines.quiet', 'on', true)"))
+        connection.execute(skips.values(overlap="skip"))
+    sizes = published(many)
+    many.run()
+    assert [1 + MANY - 20] == sizes
+    many.clock.set(many.due)
+    assert set(names) == {run.routine_name for run in many.run()}
+
+
+@postgresql_alone
+def test_what_is_off_or_gone_since_it_was_claimed_is_not_sent(many_due):
+    many = many_due("off", "gone", "on")
+
+    def edit_all(claims):
+        if claims == 2:
+            switch(many, "off", active=False)
+            with many.engine.begin() as connection:
+                connection.execute(table.delete().where(table.c.name == "gone"))
+
+    at_claims(many, edit_all)
+    assert MANY - 1 == len(many.run())
+    assert {"off", "gone"}.isdisjoint(names_of(many))
+    rest = many.advance(many.settings.scheduler_rescue_after + 1)
+    assert ([], 2) == (rest, number(many, "skipped"))
+    with many.engine.connect() as connection:
+        counted = sa.select(table.c.total_run_count).where(table.c.name.in_(["off", "on"]))
+        assert [0, 1] == sorted(connection.execute(counted).scalars())
+
+
+@postgresql_alone
+def test_an_order_is_sent_whether_its_routine_is_off_or_not(many_due):
+    many = many_due("ordered")
+    switch(many, "ordered", next_run_at=many.due - timedelta(microseconds=1))
+    at_claims(many, lambda _: switch(many, "ordered", active=False))
+    many.run()
+    causes = [run.cause for run in many.publisher.sent if run.routine_name == "ordered"]
+    assert [Cause.MANUAL] == causes
+
+
+@postgresql_alone
+def test_what_is_over_with_its_claim_is_sent(many_due, routines):
+    many = many_due("last")
+    many.run()
+    many.clock.set(many.due)
+    switch(many, "last", max_runs=2)
+    many.advance(1)
+    due = many.store.look().next_run_at
+    routines.once("tasks.once", at=due)
+    routines.create("once", "tasks.once", due)
+    assert due == until_due(many, LEAD_SECONDS)
+    assert 3 + MANY == len(many.run())
+    with many.engine.connect() as connection:
+        off = sa.select(table.c.name).where(~table.c.active)
+        assert {"last", "once"} == set(connection.execute(off).scalars())
+    many.advance(many.settings.scheduler_rescue_after + 1)
+    assert 0 == number(many, "skipped")
+
+
+@postgresql_alone
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+def test_what_could_not_be_asked_is_sent(many_due, monkeypatch, caplog, how):
+    many, let_go = many_due(), Event()
+    if how == "hangs":
+        monkeypatch.setattr(recall, "wait", lambda some, timeout: wait(some, 0))
+    many.store.stopped = lambda *_, **__: let_go.wait(60) / 0 if how == "hangs" else 1 / 0
+    assert 1 + MANY == len(many.run())
+    let_go.set()
+    (told,) = [each.getMessage() for each in caplog.records if "switched off" in each.getMessage()]
+    assert ("TimeoutError" if how == "hangs" else "ZeroDivisionError") in told
+
+
+@postgresql_alone
+@pytest.mark.parametrize("limit", [2 * FIRST, 4 * FIRST])
+def test_a_claim_that_fails_does_not_keep_the_others(many_due, limit):
+    many = many_due()
+    claim = many.store.claim
+
+    def some_fail(*args, **kwargs):
+        if kwargs["limit"] == limit and not failed:
+            failed.append(limit)
+            raise ZeroDivisionError
+        return claim(*args, **kwargs)
+
+    failed, many.store.claim = [], some_fail
+    with suppress(ZeroDivisionError):
+        many.loop.turn()
+    assert FIRST <= len(many.publisher.sent)
+    many.clock.set(many.due)
+    for _ in range(3):
+        with suppress(ZeroDivisionError):
+            many.run()
+    sent = [run.id for run in many.publisher.sent]
+    assert 1 + MANY == len(sent) == len(set(sent))
+    assert 0 == number(many, "claimed")
+
+
+@postgresql_alone
+@pytest.mark.parametrize("hang", [{2 * FIRST}, {2 * FIRST, 4 * FIRST}])
+def test_claims_that_are_not_done_by_then_keep_nobody_waiting(many_due, monkeypatch, hang):
+    many, let_go = many_due(), Event()
+    claim, sizes, waiting = many.store.claim, published(many), []
+
+    def slow(*args, **kwargs):
+        if kwargs["limit"] in hang:
+            waiting.append(kwargs["limit"])
+            assert let_go.wait(60)
+        return claim(*args, **kwargs)
+
+    def until_it_comes(some, timeout, how):
+        """Which it does once nothing else is to be had."""
+        wait_for(lambda: any(each.done() for each in some) or len(waiting) == len(some))
+        return wait(some, 0, how)
+
+    monkeypatch.setattr(pipeline, "wait", until_it_comes)
+    many.store.claim = slow
+    assert 0.0 == many.loop.turn()
+    assert [1 + MANY if len(hang) == 1 else FIRST] == sizes
+    let_go.set()
+    many.clock.set(many.due)
+    many.run()
+    assert 1 + MANY == sum(sizes) == len({run.id for run in many.publisher.sent})
+
+
+@postgresql_alone
+@pytest.mark.parametrize("when", ["claim", "stopped"])
+def test_a_stop_waits_until_what_is_claimed_early_is_sent(many_due, when):
+    many, obeyed = many_due(), []
+    call = getattr(many.store, when)
+
+    def stopping(*args, **kwargs):
+        answer = call(*args, **kwargs)
+        if not stops:
+            stops.append(when)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer
+
+    def obey(*_):
+        obeyed.append(len(many.publisher.sent))
+        raise SystemExit
+
+    stops = []
+    setattr(many.store, when, stopping)
+    before = signal.signal(signal.SIGTERM, obey)
+    try:
+        with pytest.raises(SystemExit):
+            many.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [1 + MANY] == obeyed
+
+
+@postgresql_alone
+def test_edits_in_between_say_nothing_of_how_long_claims_take(many_due, routines):
+    many = many_due()
+    many.run()
+    routines.create("edited", "tasks.edited", 1000)
+    many.clock.set(many.due)
+    for seconds in range(40):
+        switch(many, "edited", schedule=f'{{"timedelta": {2000 + seconds}}}')
+        many.advance(1)
+    assert many.due + 60 * SECOND == until_due(many, LEAD_SECONDS)
+    early = many.due + 60 * SECOND - many.clock.now()
+    assert early.total_seconds() > LEAD_SECONDS * 0.8
 
 
 @postgresql_alone
@@ -244,10 +493,12 @@ def test_what_somebody_else_claims_early_is_tried_once_more_when_it_is_due(beat)
     one, two = (beat(every(60), ahead=EARLY) for _ in range(2))
     until_due(one)
     due = until_due(two)
+    tried = []
+    at_claims(two, tried.append)
     with one.engine.begin() as connection:
-        connection.execute(sa.select(routines.c.id).with_for_update())
-        assert 0.0 == two.loop.turn()
-        assert abs(two.loop.turn() - (due - two.clock.now()).total_seconds()) < 1e-6
+        connection.execute(sa.select(table.c.id).with_for_update())
+        assert [] == two.advance(due - two.clock.now() - timedelta(milliseconds=1))
+        assert [1] == tried
         two.clock.set(due)
     assert 1 == len(two.run())
 

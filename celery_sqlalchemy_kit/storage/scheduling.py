@@ -96,6 +96,15 @@ class SchedulerStore(Protocol):
         ``Batch.not_before`` tells when it comes. May be ignored.
         """
 
+    def stopped(self, routine_ids: Iterable[UUID], *, at: datetime) -> frozenset[UUID]:
+        """Which of these routines are there no more, or not ``active``; but not those that are off
+        as they were over *at* that instant: without ``waiting_for``, nor an ``occurrence_at`` after
+        it.
+
+        Asked of what was claimed with *until*, by another thread, shortly before it is sent.
+        Holds nothing.
+        """
+
     def confirm(self, published: Iterable[UUID]) -> None:
         """Runs that this scheduler has claimed and published turn ``claimed`` → ``sent``.
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..columns import Instant, raw, read_instant, utcnow
+from ..routines import Overlap
 from ..storage.values import Position
 from ..tables import routines
 from .claimer import Claimer
@@ -22,7 +23,7 @@ from .sent import CONFIRM, confirm, confirming
 PLANNED_BESIDE = 100
 #: How far ahead an instant may be that a claim takes for the present. One that is further away is
 #: due by another clock, or by this one before it was set back.
-SOON = timedelta(milliseconds=50)
+SOON = timedelta(milliseconds=200)
 
 Rows = list[dict[str, "str | None"]]
 
@@ -151,6 +152,10 @@ def _select_due(kind: _Kind, *others: Any) -> Any:
     """With *others* as columns besides."""
     due = sa.select(*_COLUMNS, *others).where(schedulable(kind.namespace))
     due = due.where(routines.c.next_run_at <= _present(kind))
+    if kind.early:
+        # Whether the run before has ended by then, cannot be known before.
+        has_come = _until() <= _clock(kind)
+        due = due.where(sa.or_(routines.c.overlap == Overlap.ALLOW.value, has_come))
     if kind.resumed:
         due = due.where(behind())
     return due.order_by(*_ORDER).limit(_MOST).with_for_update(skip_locked=True)
@@ -195,9 +200,13 @@ def _present(kind: _Kind) -> sa.ColumnElement[datetime]:
     now = _clock(kind)
     if not kind.early:
         return now
-    until: sa.ColumnElement[datetime] = sa.bindparam("until", type_=routines.c.next_run_at.type)
+    until = _until()
     soon = until.between(now, now + sa.literal(SOON, sa.Interval()))
     return sa.case((soon, until), else_=now)
+
+
+def _until() -> sa.ColumnElement[datetime]:
+    return sa.bindparam("until", type_=routines.c.next_run_at.type)
 
 
 def behind() -> sa.ColumnElement[bool]:

@@ -37,10 +37,6 @@ def claim(
     """
     due, plan, most_planned, present, not_before = lock(connection, claimer, reach, published)
     limit = reach.limit
-    found = len(due)
-    if not_before:
-        # Whether the run before has ended by then, cannot be known before.
-        due = [row for row in due if row["overlap"] == Overlap.ALLOW.value]
     guarded = [row for row in (*due, *plan) if row["overlap"] != Overlap.ALLOW.value]
     standing = unfinished.read(connection, (row["id"] or "" for row in guarded))
     writes = Writes(claimer.namespace, present)
@@ -71,8 +67,8 @@ def claim(
         tuple(repeated),
         rows=len(due) + len(plan),
         more=cut_short or len(due) == limit or len(plan) == most_planned,
-        # What was left must not be passed by.
-        last=last if len(due) == found else None,
+        # What may not overlap, and so was left, must not be passed by.
+        last=None if present == reach.until else last,
         still_due=still_due,
         not_before=not_before,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from ..rescue import Verdict
 from ..routines import ENDED, State
 from ..storage.values import Claimed, Judge, Passed, Rescued, View
 from ..tables import routines, runs, schedulers
+from .bulk import array, cast
 from .candidates import behind, schedulable, to_plan, told_of
 from .chunks import chunks
 from .claimer import Claimer
@@ -95,6 +97,34 @@ def _releasing(namespace: str) -> Any:
 def _looking(namespace: str, *, resumed: bool) -> Any:
     """The same by the database's clock, which need not be built for every look."""
     return _looking_at(utcnow(), namespace, resumed=resumed)
+
+
+def stopped(connection: Connection, routine_ids: Iterable[UUID], at: datetime) -> frozenset[UUID]:
+    """Which of these routines are off, but for such as were over at that instant, or there no more;
+    locks nothing."""
+    asked = frozenset(routine_ids)
+    if connection.dialect.name == "postgresql":
+        told = {"keys": array(list(asked)), "at": at}
+        return frozenset(connection.execute(_STOPPED, told).scalars())
+    there: set[UUID] = set()
+    for some in chunks(asked):
+        runs_on = sa.select(routines.c.id).where(routines.c.id.in_(some), _RUNS_ON)
+        there.update(connection.execute(runs_on, {"at": at}).scalars())
+    return asked - there
+
+
+_NEXT = routines.c.occurrence_at
+_OVER = sa.or_(_NEXT.is_(None), sa.bindparam("at", type_=_NEXT.type) >= _NEXT)
+_RUNS_ON = sa.or_(routines.c.active, sa.and_(_OVER, routines.c.waiting_for.is_(None)))
+#: PostgreSQL's, for which a thousand parameters take longer than it does to find the rows.
+_KEYS = (
+    sa.text(f"SELECT key FROM unnest({cast('keys', 'uuid[]')}) AS key")
+    .columns(key=routines.c.id.type)
+    .subquery()
+)
+_STOPPED = sa.select(_KEYS.c.key).where(
+    ~sa.select(sa.literal(1)).where(routines.c.id == _KEYS.c.key, _RUNS_ON).exists()
+)
 
 
 def note_fault(connection: Connection, run_id: UUID, fault: str) -> None:

@@ -113,6 +113,11 @@ class Store:
                     raise
         raise AssertionError
 
+    def stopped(self, routine_ids: Iterable[UUID], *, at: datetime) -> frozenset[UUID]:
+        """Which of these routines, claimed for an instant, are off, or there no more."""
+        with self._for_one_statement() as connection:
+            return outbox.stopped(connection, routine_ids, at)
+
     def confirm(self, published: Iterable[UUID]) -> None:
         """What was published is ``sent``."""
         with self.engine.begin() as connection:

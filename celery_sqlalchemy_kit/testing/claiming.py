@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from .. import schedules
 from ..due import Decision, Occurrence
 from ..routines import Cause, Routine, State, run_id
 from ..storage.values import Passed, Position
@@ -21,11 +22,13 @@ from .bench import (
     all_claimed,
     at_once,
     claim,
+    code,
     decide,
     ids,
     names,
     planned,
     reconcile,
+    register,
     rescued,
 )
 
@@ -125,6 +128,25 @@ class ClaimingConformance:
         assert (["a", "b"], 0.0) == (sorted(names(early) + names(then)), then.not_before)
         assert all(held.claimed_at == soon for held in (*early.claimed, *then.claimed))
         assert 2 == len(bench.runs())
+
+    def test_what_is_off_or_gone_is_not_to_run(self, bench: Bench) -> None:
+        store = bench.store()
+        once = code("once", schedule=schedules.parse(bench.clock.now() + EVERY))
+        register(store, once, *map(code, ("on", "off", "gone", "last")))
+        bench.edit("last", max_runs=1)
+        all_claimed(store)
+        due = bench.clock.advance(2 * EVERY)
+        runs = {held.run.routine_name: held.run.routine_id for held in claim(store).claimed}
+        assert {"once", "on", "off", "gone", "last"} == set(runs)
+        assert frozenset() == store.stopped(runs.values(), at=due)
+
+        bench.edit("off", active=False)
+        store.leave()
+        register(bench.store(), once, *map(code, ("on", "off", "last")))
+
+        assert {runs["off"], runs["gone"]} == store.stopped(runs.values(), at=due)
+        assert {runs["gone"]} == store.stopped([runs["gone"]], at=due)
+        assert frozenset() == store.stopped((), at=due)
 
     def test_an_id_that_is_there_is_not_claimed_again(self, bench: Bench) -> None:
         store = planned(bench, "a")

@@ -66,6 +66,14 @@ def _is_unplanned(row: RoutineRow) -> bool:
     return row.next_run_at is None and row.waiting_for is None
 
 
+def runs_on(tables: Tables, routine_id: UUID, at: datetime) -> bool:
+    row = tables.routines.get(routine_id)
+    if row is None:
+        return False
+    is_over = row.waiting_for is None and (row.occurrence_at is None or row.occurrence_at <= at)
+    return row.active or is_over
+
+
 def confirm(tables: Tables, me: Presence, now: datetime, published: Iterable[UUID]) -> None:
     for key in published:
         row = tables.runs.get(key)

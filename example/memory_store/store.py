@@ -64,6 +64,10 @@ class MemoryStore:
             claims.confirm(tables, self._me, now, published)
             return claims.claim(tables, self._me, now, self._reader, decide, limit)
 
+    def stopped(self, routine_ids: Iterable[UUID], *, at: datetime) -> frozenset[UUID]:
+        tables = self._memory.read()
+        return frozenset(key for key in routine_ids if not claims.runs_on(tables, key, at))
+
     def confirm(self, published: Iterable[UUID]) -> None:
         with self._memory.change(self._clock) as (tables, now):
             claims.confirm(tables, self._me, now, published)
