@@ -39,8 +39,9 @@ def store(engine, number, task=PLAIN):
         insert_all(connection, routines, ("id", "name", "origin", *row), rows)
 
 
-def spread(engine, name, number, seconds, first, task=PLAIN):
-    """Routines that run every *seconds*, from *first* on, evenly spread (PostgreSQL)."""
+def spread(engine, name, number, seconds, first, task=PLAIN, *, over=1.0):
+    """Routines that run every *seconds*, from *first* on, evenly spread *over* that share of the
+    time (PostgreSQL)."""
     statement = sa.text(
         """
         INSERT INTO routines (name, task, schedule, args, origin, next_run_at, occurrence_at)
@@ -48,9 +49,10 @@ def spread(engine, name, number, seconds, first, task=PLAIN):
                '[1, 2]', 'db', due, due
         FROM generate_series(0, CAST(:number AS integer) - 1) AS n,
              LATERAL (SELECT CAST(:first AS timestamptz)
-                      + n * make_interval(secs => :seconds) / :number AS due) AS spread"""
+                      + n * make_interval(secs => :seconds) * :over / :number AS due) AS spread"""
     )
     told = {"name": name, "number": number, "seconds": seconds, "first": first, "task": task}
+    told["over"] = over
     with engine.begin() as connection:
         connection.execute(statement, told)
 

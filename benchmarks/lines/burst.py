@@ -1,4 +1,4 @@
-"""How late messages arrive while routines are due all the time, spread evenly over it."""
+"""How late messages arrive while routines are due all the time, spread evenly over it or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from benchmarks.lines import alone
 from benchmarks.percentiles import percentile
 from benchmarks.rows import engine_of, execute, present, spread, store
 
-TITLE = "burst: 200 a second and 1,000 every ten; 5,000 a second; for a minute each"
+TITLE = (
+    "burst: 200 a second and 1,000 every ten, evenly spread and each time all at one instant; "
+    "5,000 a second, evenly spread; for a minute each"
+)
 #: Routines, and the seconds between two runs of each.
 STEADY, FAST = ((200, 1), (1000, 10)), ((5000, 1),)
 SETTLE = 5
@@ -21,18 +24,23 @@ def measure(database, broker, *, scale):
     seconds = max(10, int(60 * scale))
     engine = engine_of(database)
     figures = {}
-    for title, loads in (("300/s", STEADY), ("5,000/s", FAST)):
-        found = held(engine, database, broker, loads, seconds)
+    for title, loads, over in (
+        ("300/s", STEADY, 1.0),
+        ("300/s at one instant", STEADY, 0.0),
+        ("5,000/s", FAST, 1.0),
+    ):
+        found = held(engine, database, broker, loads, seconds, over)
         figures |= {f"{title}: {name}": value for name, value in found.items()}
     return figures
 
 
-def held(engine, database, broker, loads, seconds):
-    """*loads*: of each kind of routine how many, and every how many seconds each is due."""
+def held(engine, database, broker, loads, seconds, over):
+    """*loads*: of each kind of routine how many, and every how many seconds each is due; spread
+    *over* a share of that time."""
     store(engine, 0)
     first = present(SETTLE)
     for place, (number, every) in enumerate(loads):
-        spread(engine, f"load{place} ", number, every, first)
+        spread(engine, f"load{place} ", number, every, first, over=over)
     until = first + timedelta(seconds=seconds)
     expected = sum(number * seconds // every for number, every in loads)
     with beat(database, broker) as scheduler, Arrivals(broker) as arrivals:
