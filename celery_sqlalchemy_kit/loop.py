@@ -204,10 +204,11 @@ class Loop:
         if own and self._lead.many and self._pace.is_quick:
             self._pipeline.go_ahead(decide, until)
         taken = self._pipeline.take(decide, until)
+        asked_at = self._recall.asked_at(taken) if self._lead.many else None
         batches, stopped = [taken.batch], frozenset[UUID]()
         try:
             if taken.batch.not_before > self._clock.monotonic():
-                by = self._recall.asked_at(taken) or taken.batch.not_before
+                by = taken.batch.not_before if asked_at is None else asked_at
                 batches += self._pipeline.gather(decide, taken, by, self._pace.most_rows)
             rows = sum(batch.rows for batch in batches)
             if own and rows:
@@ -219,7 +220,8 @@ class Loop:
                 streak.goes_on(batch, self._clock.monotonic())
             if streak.more and self._pace.is_quick:
                 self._pipeline.go_ahead(decide, until)
-            stopped = self._recall.stopped(taken, batches)
+            if asked_at is not None:
+                stopped = self._recall.stopped(batches, asked_at)
         finally:
             self._publish_taken(taken, batches, stopped)
             streak.touched = self._clock.monotonic()
@@ -229,9 +231,9 @@ class Loop:
         self, taken: Taken, batches: Sequence[Batch], stopped: frozenset[UUID]
     ) -> None:
         """All but what is *stopped*."""
-        claimed = [
-            held for batch in batches for held in batch.claimed if held.run.id not in stopped
-        ]
+        claimed = [held for batch in batches for held in batch.claimed]
+        if stopped:
+            claimed = [held for held in claimed if held.run.id not in stopped]
         not_before = min((each.not_before for each in batches if each.not_before), default=0.0)
         began = max(self._clock.monotonic(), not_before)
         self._publish(claimed, max(taken.began, not_before), not_before)

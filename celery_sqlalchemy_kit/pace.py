@@ -5,7 +5,7 @@ from __future__ import annotations
 from .pipeline import FIRST
 
 #: Batches that are claimed before the first is published, at most.
-MOST_BATCHES = 5
+MOST_BATCHES = 3
 
 
 class Pace:
@@ -23,9 +23,10 @@ class Pace:
         return self._seconds < self._most_seconds
 
     @property
-    def most_rows(self) -> float:
-        """How many rows may be claimed before the first is published."""
-        return self._batch_size * min(MOST_BATCHES, self._most_seconds / max(self._seconds, 1e-3))
+    def most_rows(self) -> int:
+        """How many rows may be claimed before the first is published; none but those of the first
+        claim if that is not quick."""
+        return self._batch_size * MOST_BATCHES if self.is_quick else 0
 
     def note(self, messages: int, seconds: float) -> None:
         """So many were published in so long. What few take says little of what many do."""

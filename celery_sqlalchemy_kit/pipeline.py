@@ -122,7 +122,8 @@ class Pipeline:
         return sent
 
     def take(self, decide: Decide, until: datetime | None = None) -> Taken:
-        """The next batch. *until*: see `SchedulerStore.claim`; what is under way has its own.
+        """The next batch: of claims under way, of the first that is done. *until*: see
+        `SchedulerStore.claim`; what is under way has its own.
 
         Of claims under way that fail, as one that is cut off takes others with it, one is told,
         and that only if none succeeds.
@@ -132,11 +133,10 @@ class Pipeline:
         """
         fault: Exception | None = None
         while self._ahead:
+            claim = self._done()[0]
             try:
-                batch, claim = self._first(), self._ahead.popleft()
-                return Taken(batch, claim.began, claim.until)
+                return Taken(self._leave(claim), claim.began, claim.until)
             except Exception as error:  # noqa: BLE001  raised below
-                self._drop()
                 fault = error
         if fault is not None:
             raise fault
@@ -145,27 +145,20 @@ class Pipeline:
             batch = self._ask(claim, decide)
         return Taken(self._taken(claim, batch), claim.began, until)
 
-    def gather(self, decide: Decide, first: Taken, by: float, most: float) -> Iterator[Batch]:
+    def gather(self, decide: Decide, first: Taken, by: float, most: int) -> Iterator[Batch]:
         """What else is due until the same instant as the *first*, as far as it has come *by* then,
         in monotonic seconds; about *most* rows. One that has failed is left to `take`."""
         more, rows = first.batch.more, first.batch.rows
         while (more or self._ahead) and rows < most:
             if more:
                 self.go_ahead(decide, first.until)
-            claim = self._done(by)
+            done = self._done(max(0.0, by - self._clock.monotonic()))
+            claim = next((each for each in done if each.batch.exception() is None), None)
             if claim is None:
                 return
-            batch = self._taken(claim, claim.batch.result())
-            self._ahead.remove(claim)
+            batch = self._leave(claim)
             more, rows = batch.more, rows + batch.rows
             yield batch
-
-    def _done(self, by: float) -> _Claim | None:
-        """Any that is under way and succeeds by then."""
-        batches = [claim.batch for claim in self._ahead]
-        wait(batches, max(0.0, by - self._clock.monotonic()), FIRST_COMPLETED)
-        done = (claim for claim in self._ahead if claim.batch.done())
-        return next((claim for claim in done if claim.batch.exception() is None), None)
 
     def go_ahead(self, decide: Decide, until: datetime | None = None) -> None:
         """Begin further claims, as there is more."""
@@ -194,12 +187,7 @@ class Pipeline:
     def settle(self) -> None:
         """Nothing can be published: what is claimed already is claimed anew later."""
         while self._ahead:
-            try:
-                self._first()
-            except Exception:
-                self._drop()
-                raise
-            self._ahead.popleft()
+            self._leave(self._done()[0])
         self.confirm()
 
     def _claim(self, until: datetime | None) -> _Claim:
@@ -218,15 +206,25 @@ class Pipeline:
             until=claim.until,
         )
 
-    def _first(self) -> Batch:
-        """Of the first claim under way, which it stays until then: a stop may come meanwhile."""
-        claim = self._ahead[0]
-        return self._taken(claim, claim.batch.result())
+    def _done(self, seconds: float | None = None) -> list[_Claim]:
+        """Claims under way that are done, as soon as one is; none if it takes longer than that."""
+        wait([claim.batch for claim in self._ahead], seconds, FIRST_COMPLETED)
+        return [claim for claim in self._ahead if claim.batch.done()]
 
-    def _drop(self) -> None:
-        """The first claim under way has failed: what it was to take is still due."""
-        self._ahead.popleft()
-        self._bookmark.begin_anew()
+    def _leave(self, claim: _Claim) -> Batch:
+        """One that is done is under way no longer; until then it is, as a stop may come.
+
+        Raises:
+            Exception: it has failed; what it was to take is still due.
+        """
+        try:
+            batch = self._taken(claim, claim.batch.result())
+        except Exception:
+            self._ahead.remove(claim)
+            self._bookmark.begin_anew()
+            raise
+        self._ahead.remove(claim)
+        return batch
 
     def _taken(self, claim: _Claim, batch: Batch) -> Batch:
         if not batch.more:

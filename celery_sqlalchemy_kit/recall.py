@@ -39,20 +39,19 @@ class Recall:
         not_before = taken.batch.not_before
         return not_before - ASKED_SECONDS if not_before - taken.began > OBEYED_SECONDS else None
 
-    def stopped(self, taken: Taken, batches: Sequence[Batch]) -> frozenset[UUID]:
-        """Runs of *batches*, the first of which was *taken*, that are not to be sent. They are left
-        to the rescue, which ends them unless their routine is on again. Orders run all the same.
+    def stopped(self, batches: Sequence[Batch], asked_at: float) -> frozenset[UUID]:
+        """Runs of *batches*, all for one instant, that are not to be sent. They are left to the
+        rescue, which ends them unless their routine is on again. Orders run all the same.
 
         Returns shortly before the batches are due.
         """
-        asked_at = self.asked_at(taken)
         claimed = [held.run for batch in batches for held in batch.claimed]
         runs = {run.id: run.routine_id for run in claimed if run.cause not in BY_HAND}
-        if asked_at is None or not runs:
+        if not runs:
             return frozenset()
         pause(asked_at - self._clock.monotonic())
-        by = max(taken.batch.not_before, self._clock.monotonic() + ASKED_SECONDS)
-        stopped = self._ask(frozenset(runs.values()), taken.batch.now, by)
+        by = max(asked_at, self._clock.monotonic()) + ASKED_SECONDS
+        stopped = self._ask(frozenset(runs.values()), batches[0].now, by)
         return frozenset(run_id for run_id, routine_id in runs.items() if routine_id in stopped)
 
     def _ask(self, routine_ids: frozenset[UUID], at: datetime, by: float) -> frozenset[UUID]:
@@ -62,9 +61,13 @@ class Recall:
         except RuntimeError as fault:  # the system has no more threads for us
             answer.set_exception(fault)
         wait([answer], timeout=by - self._clock.monotonic())
-        error = answer.exception() if answer.done() else TimeoutError("no answer in time")
-        if error is None:
+        if not answer.done():
+            logger.debug(
+                "routines: what was just switched off may run once more: no answer in time"
+            )
+        elif error := answer.exception():
+            told = f"{type(error).__name__}: {error}"
+            logger.warning("routines: what was just switched off may run once more: %s", told)
+        else:
             return answer.result()
-        told = f"{type(error).__name__}: {error}"
-        logger.warning("routines: what was just switched off may run once more: %s", told)
         return frozenset()

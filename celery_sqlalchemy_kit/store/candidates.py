@@ -154,7 +154,7 @@ def _select_due(kind: _Kind, *others: Any) -> Any:
     due = due.where(routines.c.next_run_at <= _present(kind))
     if kind.early:
         # Whether the run before has ended by then, cannot be known before.
-        has_come = _until() <= _clock(kind)
+        has_come = _present(kind) <= _clock(kind)
         due = due.where(sa.or_(routines.c.overlap == Overlap.ALLOW.value, has_come))
     if kind.resumed:
         due = due.where(behind())
