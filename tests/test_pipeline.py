@@ -130,9 +130,10 @@ def test_nothing_is_claimed_ahead_of_a_publisher_that_takes_long(beat, number, s
     poll, threads = many(beat, number, size), Counter()
     publish = poll.publisher.publish
 
-    def slow(*args, **_):
-        poll.clock.advance(poll.settings.scheduler_rescue_after / part)
-        return publish(*args)
+    def slow(claimed, *args, **_):
+        first = min(pipeline.FIRST, size)
+        poll.clock.advance(len(claimed) / first * poll.settings.scheduler_rescue_after / part)
+        return publish(claimed, *args)
 
     def claim(*args, **kwargs):
         threads[threading.current_thread().name] += 1
