@@ -2,7 +2,7 @@
 
 A claim waits for the database half of its time. While there is more to claim than one batch, others
 are begun in threads meanwhile, each as if it were another scheduler's; what they have taken is
-published by the one thread that publishes, in the order in which they were begun.
+published by the one thread that publishes, as soon as it is done.
 """
 
 from __future__ import annotations
