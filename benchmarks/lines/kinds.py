@@ -6,6 +6,7 @@ import json
 import statistics
 from uuid import uuid4
 
+from benchmarks import app as measured
 from benchmarks import dispatch
 from benchmarks.beats import Queue
 from benchmarks.lines import alone
@@ -53,6 +54,7 @@ def measure(database, broker, *, scale):
     number = max(500, int(10_000 * scale))
     engine = engine_of(database)
     ratios = {kind: [] for kind in KINDS}
+    measured.app.conf.broker_url = broker
     with Queue(broker) as queue:
         for _ in range(ROUNDS if scale >= 1 else 1):
             for kind, own in KINDS.items():
